@@ -1,0 +1,24 @@
+"""BERT from the ground up: every part of BERT in plain PyTorch, one module per idea, in the order of the book."""
+
+__version__ = "0.1.0"
+
+from .config import BertConfig
+from .heads import (
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+)
+from .model import BertModel
+from .tokenization import BertTokenizer, train_wordpiece
+
+__all__ = [
+    "BertConfig",
+    "BertForPreTraining",
+    "BertForQuestionAnswering",
+    "BertForSequenceClassification",
+    "BertForTokenClassification",
+    "BertModel",
+    "BertTokenizer",
+    "train_wordpiece",
+]

