@@ -1,4 +1,4 @@
-"""BERT from the ground up: every part of BERT in plain PyTorch, one module per idea, in the order of the book."""
+"""BERT from the ground up: every part of BERT in plain PyTorch, a module per idea, in the book's order."""
 
 __version__ = "0.1.0"
 

@@ -24,8 +24,8 @@ def attention_bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
     Returns:
         (B, 1, 1, T): the same for every head and every query, 0 at visible keys.
     """
-    hidden = 1.0 - attention_mask[:, None, None, :].to(dtype)  # (B, 1, 1, T)
-    return hidden * HIDDEN_KEY_BIAS
+    hidden = attention_mask[:, None, None, :] == 0  # (B, 1, 1, T)
+    return torch.zeros_like(hidden, dtype=dtype).masked_fill(hidden, HIDDEN_KEY_BIAS)
 
 
 def scaled_dot_product_attention(
@@ -55,8 +55,8 @@ def scaled_dot_product_attention(
 class MultiHeadSelfAttention(nn.Module):
     """A heads, each looking at the sequence through its own H -> D projections, side by side.
 
-    The three projections stand in one matrix, since one large multiplication is faster than three small
-    ones. Dropout falls on the probabilities; the output projection mixes what the heads found.
+    The three projections stand in one matrix, one large multiplication for three small ones. Dropout falls
+    on the probabilities; the output projection mixes what the heads found.
 
     Source: Vaswani et al. (2017), section 3.2.2; google-research/bert, modeling.py:558-750.
     """
@@ -78,7 +78,8 @@ class MultiHeadSelfAttention(nn.Module):
             hidden: (B, T, H)
             bias: from `attention_bias`, (B, 1, 1, T); None when nothing is hidden.
             output_attentions: return the probabilities too. They exist only on the written-out path;
-                otherwise PyTorch's fused kernel computes the same result without ever storing them.
+                otherwise PyTorch's fused kernel computes the same result without storing them (on a CPU it
+                does store them while dropout is on).
 
         Returns:
             (B, T, H), and the probabilities (B, A, T, T) or None.
@@ -89,7 +90,9 @@ class MultiHeadSelfAttention(nn.Module):
         else:
             probabilities = None
             context = F.scaled_dot_product_attention(
-                query, key, value,
+                query,
+                key,
+                value,
                 attn_mask=None if bias is None else bias.to(query.dtype),
                 dropout_p=self.dropout.p if self.training else 0.0,
             )

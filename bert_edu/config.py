@@ -70,8 +70,15 @@ class BertConfig:
     pad_token_id: int = 0
 
     def __post_init__(self):
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
-                     "intermediate_size", "max_position_embeddings", "type_vocab_size"):
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "max_position_embeddings",
+            "type_vocab_size",
+        ):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
@@ -81,7 +88,9 @@ class BertConfig:
                 f"({self.num_attention_heads}): every head gets an equal share of the vector"
             )
         if self.hidden_act not in ACTIVATION_NAMES:
-            raise ValueError(f"hidden_act must be one of {', '.join(ACTIVATION_NAMES)}, not {self.hidden_act!r}")
+            raise ValueError(
+                f"hidden_act must be one of {', '.join(ACTIVATION_NAMES)}, not {self.hidden_act!r}"
+            )
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             value = getattr(self, name)
             if not _is_number(value) or not 0.0 <= value < 1.0:
@@ -111,8 +120,12 @@ class BertConfig:
         if name not in PRESETS:
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}, not {name!r}")
         layers, hidden, heads = PRESETS[name]
-        shape = dict(num_hidden_layers=layers, hidden_size=hidden, num_attention_heads=heads,
-                     intermediate_size=4 * hidden)
+        shape = dict(
+            num_hidden_layers=layers,
+            hidden_size=hidden,
+            num_attention_heads=heads,
+            intermediate_size=4 * hidden,
+        )
         return cls(**(shape | changes))
 
     def to_dict(self) -> dict:
@@ -130,7 +143,9 @@ class BertConfig:
         for name, expected in ASSUMED.items():
             found = published.get(name)
             if found is not None and found != expected:
-                raise ValueError(f"config.json has {name} = {found!r}, and this model only knows {expected!r}")
+                raise ValueError(
+                    f"config.json has {name} = {found!r}, and this model only knows {expected!r}"
+                )
         names = [field.name for field in dataclasses.fields(cls)]
         return cls(**{name: published[name] for name in names if name in published})
 

@@ -11,8 +11,9 @@ from .config import BertConfig
 class BertEmbeddings(nn.Module):
     """Adds three learned vectors per token (token, position, segment), then LayerNorm, then dropout.
 
-    Source: Devlin et al. (2018), figure 2; google-research/bert, modeling.py:361-523. Google's code and
-    ours keep an ordinary row for [PAD]; `transformers` freezes that row at zero (`padding_idx`).
+    Source: Devlin et al. (2018), figure 2; google-research/bert, modeling.py:361-523. As in Google's code,
+    the row of [PAD] is a row like any other; in `transformers` it starts at zero and look-ups send it no
+    gradient.
     """
 
     def __init__(self, config: BertConfig):

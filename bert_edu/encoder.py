@@ -1,4 +1,4 @@
-"""One encoder layer, attention and feed-forward each wrapped in residual and LayerNorm, and the stack (chapter 6)."""
+"""One encoder layer, attention and feed-forward with residual and LayerNorm; then the stack (chapter 6)."""
 
 from functools import partial
 
@@ -94,4 +94,8 @@ class Encoder(nn.Module):
                 states.append(hidden)
             if output_attentions:
                 attentions.append(probabilities)
-        return hidden, tuple(states) if output_hidden_states else None, tuple(attentions) if output_attentions else None
+        return (
+            hidden,
+            tuple(states) if output_hidden_states else None,
+            tuple(attentions) if output_attentions else None,
+        )

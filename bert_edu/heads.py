@@ -1,4 +1,4 @@
-"""What is asked of BERT: the two pre-training objectives (chapter 10) and three kinds of task (chapters 13-15)."""
+"""What is asked of BERT: two pre-training objectives (chapter 10), three kinds of task (chapters 13-15)."""
 
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ class PreTrainingOutput:
 
 @dataclass
 class TaskOutput:
-    """What the classification models return: `logits` (B, C) or (B, T, C), and `loss` when labels were given."""
+    """What classification models return: `logits` (B, C) or (B, T, C), and `loss` when labels were given."""
 
     loss: Tensor | None
     logits: Tensor
@@ -50,7 +50,7 @@ class TaskOutput:
 
 @dataclass
 class QuestionAnsweringOutput:
-    """What `BertForQuestionAnswering` returns: two scores per token, (B, T) each, and `loss` with positions."""
+    """What `BertForQuestionAnswering` returns: two scores a token, (B, T) each; `loss` with positions."""
 
     loss: Tensor | None
     start_logits: Tensor
@@ -144,8 +144,14 @@ class BertForPreTraining(PretrainedMixin, nn.Module):
             _check_shape("next_sentence_label", next_sentence_label, input_ids.shape[:1])
             nsp_loss = F.cross_entropy(nsp_logits, next_sentence_label)
         return PreTrainingOutput(
-            _sum_given(mlm_loss, nsp_loss), mlm_loss, nsp_loss, prediction_logits, scored_logits, nsp_logits,
-            output.hidden_states, output.attentions,
+            _sum_given(mlm_loss, nsp_loss),
+            mlm_loss,
+            nsp_loss,
+            prediction_logits,
+            scored_logits,
+            nsp_logits,
+            output.hidden_states,
+            output.attentions,
         )
 
 
@@ -271,7 +277,9 @@ class BertForQuestionAnswering(PretrainedMixin, nn.Module):
             start_loss = F.cross_entropy(start_logits, start_positions)
             end_loss = F.cross_entropy(end_logits, end_positions)
             loss = (start_loss + end_loss) / 2
-        return QuestionAnsweringOutput(loss, start_logits, end_logits, output.hidden_states, output.attentions)
+        return QuestionAnsweringOutput(
+            loss, start_logits, end_logits, output.hidden_states, output.attentions
+        )
 
 
 def _label_names(num_labels: int, label_names: list[str] | None) -> list[str]:

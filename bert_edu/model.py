@@ -87,7 +87,10 @@ class BertModel(PretrainedMixin, nn.Module):
         embedded = self.embeddings(input_ids, token_type_ids=token_type_ids)  # (B, T, H)
         bias = None if attention_mask is None else attention_bias(attention_mask, embedded.dtype)
         last, states, attentions = self.encoder(
-            embedded, bias=bias, output_attentions=output_attentions, output_hidden_states=output_hidden_states
+            embedded,
+            bias=bias,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
         )
         pooled = None if self.pooler is None else self.pooler(last)
         return BertOutput(last, pooled, states, attentions)
@@ -96,7 +99,8 @@ class BertModel(PretrainedMixin, nn.Module):
         config = self.config
         if input_ids.dim() != 2 or input_ids.shape[1] == 0:
             raise ValueError(
-                f"input_ids must be (B, T), a batch of sequences of at least one token, not {tuple(input_ids.shape)}"
+                f"input_ids must be (B, T), a batch of sequences of at least one token, "
+                f"not {tuple(input_ids.shape)}"
             )
         if input_ids.shape[1] > config.max_position_embeddings:
             raise ValueError(
@@ -106,7 +110,8 @@ class BertModel(PretrainedMixin, nn.Module):
         for name, tensor in (("attention_mask", attention_mask), ("token_type_ids", token_type_ids)):
             if tensor is not None and tensor.shape != input_ids.shape:
                 raise ValueError(
-                    f"{name} must have the shape of input_ids, {tuple(input_ids.shape)}, not {tuple(tensor.shape)}"
+                    f"{name} must have the shape of input_ids, {tuple(input_ids.shape)}, "
+                    f"not {tuple(tensor.shape)}"
                 )
         _check_ids("input_ids", input_ids, "vocab_size", config.vocab_size)
         if token_type_ids is not None:

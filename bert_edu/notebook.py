@@ -1,8 +1,9 @@
-"""The few things that every chapter's notebook needs: a quiet start, the package's source on the page, a real model."""
+"""What every chapter's notebook needs: a quiet start, the package's source on the page, a real model."""
 
 import importlib.util
 import inspect
 import textwrap
+import warnings
 from pathlib import Path
 
 import torch
@@ -13,7 +14,9 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def ready():
-    """Prepares a notebook: the book's figure style, tensors printed to four decimals, one line of greeting."""
+    """Prepares a notebook: the book's figure style, tensors with four decimals, one line of greeting."""
+    # Other libraries' progress bars say so when a notebook has no widgets to draw them with.
+    warnings.filterwarnings("ignore", message="IProgress not found")
     from . import viz
 
     viz.use_style()

@@ -27,7 +27,11 @@ PUBLISHED = {
     "embeddings.position.": ["embeddings.position_embeddings."],
     "embeddings.segment.": ["embeddings.token_type_embeddings."],
     "embeddings.norm.": ["embeddings.LayerNorm."],
-    ".attention.query_key_value.": [".attention.self.query.", ".attention.self.key.", ".attention.self.value."],
+    ".attention.query_key_value.": [
+        ".attention.self.query.",
+        ".attention.self.key.",
+        ".attention.self.value.",
+    ],
     ".attention.output.": [".attention.output.dense."],
     ".attention_norm.": [".attention.output.LayerNorm."],
     ".feed_forward.expand.": [".intermediate.dense."],
@@ -59,9 +63,12 @@ class LoadReport:
     mis_shaped: list[tuple[str, tuple, tuple]] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"missing: {_listed(self.missing)}", f"unexpected: {_listed(self.unexpected)}"]
-        lines += [f"mis-shaped: {name} is {found}, needed {needed}" for name, found, needed in self.mis_shaped]
-        return "\n".join(lines)
+        lines = [f"missing: {_listed(self.missing)}"] if self.missing else []
+        lines += [f"unexpected: {_listed(self.unexpected)}"] if self.unexpected else []
+        lines += [
+            f"mis-shaped: {name} is {found}, needed {needed}" for name, found, needed in self.mis_shaped
+        ]
+        return "\n".join(lines) or "everything fits"
 
 
 class PretrainedMixin:
@@ -84,7 +91,7 @@ class PretrainedMixin:
             ValueError: when the weights are a pickle, damaged, or those of another architecture or shape.
         """
         folder = resolve_folder(name_or_folder, [CONFIG_FILE, WEIGHTS_FILE])
-        published_config = _read_json(_existing(folder, CONFIG_FILE))
+        published_config = read_json(_existing(folder, CONFIG_FILE))
         config = BertConfig.from_dict(published_config)
         arguments = cls.arguments_from(published_config, arguments)
         checkpoint = read_weights(folder)
@@ -96,14 +103,14 @@ class PretrainedMixin:
         _refuse_another_model(folder, report)
 
         weights = {}
-        for name, parameter in needed.items():
+        for name in needed:
             parts = published_names(name)
             if all(part in checkpoint for part in parts):
                 weights[name] = torch.cat([checkpoint[part] for part in parts]).to(torch.get_default_dtype())
         if report.missing:
             warnings.warn(
-                f"{folder.name} has no weights for {_listed(report.missing)}: they start from initial values. "
-                f"Train them before you believe what they say.",
+                f"{folder.name} has no weights for {_listed(report.missing)}: they start from initial "
+                f"values. Train them before you believe what they say.",
                 stacklevel=2,
             )
             weights = cls(config, **arguments).state_dict() | weights
@@ -130,7 +137,7 @@ class PretrainedMixin:
 
     @classmethod
     def arguments_from(cls, published_config: dict, arguments: dict) -> dict:
-        """The model's own arguments, from what was passed and what config.json says. Here: what was passed."""
+        """The model's own arguments, from what was passed and from config.json. Here: what was passed."""
         return arguments
 
     def extra_settings(self) -> dict:
@@ -184,11 +191,14 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         ValueError: when the weights are a pickle, are damaged, or have a decoder that is not tied.
     """
     path = folder / WEIGHTS_FILE
-    pickles = sorted(file.name for suffix in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in folder.glob(suffix))
+    pickles = sorted(
+        file.name for suffix in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in folder.glob(suffix)
+    )
     if not path.exists() and pickles:
         raise ValueError(
-            f"{folder} holds its weights as {pickles[0]}, a pickle, and opening a pickle runs whatever program "
-            f"its author put in it. This book reads {WEIGHTS_FILE} only: have someone you trust convert the file"
+            f"{folder} holds its weights as {pickles[0]}, a pickle, and opening a pickle runs whatever "
+            f"program its author put in it. This book reads {WEIGHTS_FILE} only: have someone you trust "
+            f"convert the file"
         )
     try:
         stored = load_file(_existing(folder, WEIGHTS_FILE))
@@ -208,7 +218,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def resolve_folder(name_or_folder: str | Path, patterns: list[str]) -> Path:
-    """A local folder as it is; any other name is looked up on the Hugging Face hub and fetched into its cache.
+    """A local folder as it is; any other name is fetched from the Hugging Face hub into its cache.
 
     Args:
         name_or_folder: a path, or a hub name such as "bert-base-uncased".
@@ -220,7 +230,9 @@ def resolve_folder(name_or_folder: str | Path, patterns: list[str]) -> Path:
     if Path(name_or_folder).is_dir():
         return Path(name_or_folder)
     if Path(name_or_folder).exists():
-        raise FileNotFoundError(f"{name_or_folder} is a file; give the folder that holds {', '.join(patterns)}")
+        raise FileNotFoundError(
+            f"{name_or_folder} is a file; give the folder that holds {', '.join(patterns)}"
+        )
     from huggingface_hub import snapshot_download  # a slow import that most runs do without
 
     try:
@@ -279,13 +291,15 @@ def _existing(folder: Path, file: str) -> Path:
     return folder / file
 
 
-def _read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}): fetch it again") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object with the model's settings, not a {type(content).__name__}")
+        raise ValueError(
+            f"{path} must hold a JSON object with the model's settings, not a {type(content).__name__}"
+        )
     return content
 
 

@@ -8,17 +8,43 @@ from bert_edu import BertConfig
 # and twelve, every activation, 1, 2, 3 and 16 segment types, and inner widths that are a multiple of nothing.
 ODD_CONFIGS = {
     "one head, relu, one segment": BertConfig(
-        vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=1, intermediate_size=37,
-        hidden_act="relu", max_position_embeddings=19, type_vocab_size=1),
+        vocab_size=99,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=1,
+        intermediate_size=37,
+        hidden_act="relu",
+        max_position_embeddings=19,
+        type_vocab_size=1,
+    ),
     "twelve heads, gelu_new, sixteen segments": BertConfig(
-        vocab_size=101, hidden_size=36, num_hidden_layers=3, num_attention_heads=12, intermediate_size=41,
-        hidden_act="gelu_new", max_position_embeddings=23, type_vocab_size=16),
+        vocab_size=101,
+        hidden_size=36,
+        num_hidden_layers=3,
+        num_attention_heads=12,
+        intermediate_size=41,
+        hidden_act="gelu_new",
+        max_position_embeddings=23,
+        type_vocab_size=16,
+    ),
     "five layers, gelu, large eps": BertConfig(
-        vocab_size=97, hidden_size=40, num_hidden_layers=5, num_attention_heads=4, intermediate_size=53,
-        max_position_embeddings=17, layer_norm_eps=1e-3),
+        vocab_size=97,
+        hidden_size=40,
+        num_hidden_layers=5,
+        num_attention_heads=4,
+        intermediate_size=53,
+        max_position_embeddings=17,
+        layer_norm_eps=1e-3,
+    ),
     "odd head size, three segments": BertConfig(
-        vocab_size=89, hidden_size=34, num_hidden_layers=2, num_attention_heads=2, intermediate_size=31,
-        max_position_embeddings=29, type_vocab_size=3),
+        vocab_size=89,
+        hidden_size=34,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=31,
+        max_position_embeddings=29,
+        type_vocab_size=3,
+    ),
 }
 
 SMALL = ODD_CONFIGS["odd head size, three segments"]
@@ -33,16 +59,20 @@ def randomise(model: torch.nn.Module, seed: int = 0, std: float = 0.2):
 
 
 def batch(config: BertConfig, seed: int = 0, B: int = 13, T: int = 7) -> dict[str, torch.Tensor]:
-    """A random padded batch: (B, T) ids without the [PAD] id, a mask with rows of length 1 to T, and segments."""
+    """A random padded batch: ids (B, T) without the [PAD] id, a mask with rows of 1 to T tokens, segments."""
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.arange(B) % T + 1  # (B,)
     attention_mask = (torch.arange(T) < lengths[:, None]).long()  # (B, T)
     input_ids = torch.randint(1, config.vocab_size, (B, T), generator=generator)
     token_type_ids = torch.randint(0, config.type_vocab_size, (B, T), generator=generator)
-    return dict(input_ids=input_ids * attention_mask, attention_mask=attention_mask, token_type_ids=token_type_ids)
+    return dict(
+        input_ids=input_ids * attention_mask, attention_mask=attention_mask, token_type_ids=token_type_ids
+    )
 
 
-def pretraining_labels(inputs: dict[str, torch.Tensor], config: BertConfig, seed: int = 1) -> dict[str, torch.Tensor]:
+def pretraining_labels(
+    inputs: dict[str, torch.Tensor], config: BertConfig, seed: int = 1
+) -> dict[str, torch.Tensor]:
     """Labels for about a third of the real tokens, and a random next-sentence label per row."""
     generator = torch.Generator().manual_seed(seed)
     B, T = inputs["input_ids"].shape

@@ -6,8 +6,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bert_edu import BertForPreTraining, BertForQuestionAnswering, BertForSequenceClassification
-from bert_edu import BertForTokenClassification
+from bert_edu import (
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+)
 from bert_edu.heads import masked_language_model_loss
 from helpers import SMALL, batch, pretraining_labels, randomise
 
@@ -19,7 +23,7 @@ def fresh(model_class, *arguments):
 
 
 def test_masked_language_model_loss_by_hand():
-    # Two words; log-odds 0 and ln 3 for the first: -log p = ln 2 and -ln(3/4); the third position is not scored.
+    # Two words; log-odds 0 and ln 3 for the first: -log p = ln 2 and -ln(3/4); the third is not scored.
     logits = torch.tensor([[[0.0, 0.0], [math.log(3.0), 0.0], [9.0, -9.0]]])
     labels = torch.tensor([[1, 0, -100]])
     expected = (math.log(2.0) - math.log(0.75)) / 2
@@ -49,12 +53,16 @@ def test_unscored_labels_do_not_matter_and_scored_ones_do():
     assert not torch.isclose(before, model(**inputs, labels=other).mlm_loss)
     other[row, column] = -100
     logits, rest = model(**inputs).prediction_logits, other != -100
-    torch.testing.assert_close(model(**inputs, labels=other).mlm_loss, F.cross_entropy(logits[rest], other[rest]))
+    torch.testing.assert_close(
+        model(**inputs, labels=other).mlm_loss, F.cross_entropy(logits[rest], other[rest])
+    )
 
 
 def test_no_masked_token_gives_a_finite_loss_and_gradient():
     model, inputs = fresh(BertForPreTraining), batch(SMALL)
-    output = model(**inputs, labels=torch.full_like(inputs["input_ids"], -100), next_sentence_label=torch.ones(13).long())
+    output = model(
+        **inputs, labels=torch.full_like(inputs["input_ids"], -100), next_sentence_label=torch.ones(13).long()
+    )
     output.loss.backward()
     assert output.mlm_loss.item() == 0.0
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
@@ -117,15 +125,37 @@ def test_question_answering():
     assert not torch.equal(output.start_logits, output.end_logits)
 
 
-@pytest.mark.parametrize("model_class, arguments, change, words", [
-    (BertForPreTraining, (), dict(labels=torch.zeros(13, 6).long()), ["labels", "(13, 7)", "(13, 6)"]),
-    (BertForPreTraining, (), dict(next_sentence_label=torch.zeros(13, 1).long()), ["next_sentence_label", "(13,)"]),
-    (BertForSequenceClassification, (3,), dict(labels=torch.zeros(13, 3).long()), ["labels", "(13,)", "(13, 3)"]),
-    (BertForTokenClassification, (3,), dict(labels=torch.zeros(13).long()), ["labels", "(13, 7)", "(13,)"]),
-    (BertForQuestionAnswering, (), dict(start_positions=torch.zeros(13).long()), ["both or neither"]),
-    (BertForQuestionAnswering, (), dict(start_positions=torch.zeros(13).long(), end_positions=torch.zeros(2).long()),
-     ["end_positions", "(13,)", "(2,)"]),
-])
+@pytest.mark.parametrize(
+    "model_class, arguments, change, words",
+    [
+        (BertForPreTraining, (), dict(labels=torch.zeros(13, 6).long()), ["labels", "(13, 7)", "(13, 6)"]),
+        (
+            BertForPreTraining,
+            (),
+            dict(next_sentence_label=torch.zeros(13, 1).long()),
+            ["next_sentence_label", "(13,)"],
+        ),
+        (
+            BertForSequenceClassification,
+            (3,),
+            dict(labels=torch.zeros(13, 3).long()),
+            ["labels", "(13,)", "(13, 3)"],
+        ),
+        (
+            BertForTokenClassification,
+            (3,),
+            dict(labels=torch.zeros(13).long()),
+            ["labels", "(13, 7)", "(13,)"],
+        ),
+        (BertForQuestionAnswering, (), dict(start_positions=torch.zeros(13).long()), ["both or neither"]),
+        (
+            BertForQuestionAnswering,
+            (),
+            dict(start_positions=torch.zeros(13).long(), end_positions=torch.zeros(2).long()),
+            ["end_positions", "(13,)", "(2,)"],
+        ),
+    ],
+)
 def test_bad_labels_are_named(model_class, arguments, change, words):
     with pytest.raises(ValueError) as error:
         fresh(model_class, *arguments)(**batch(SMALL), **change)
@@ -133,10 +163,14 @@ def test_bad_labels_are_named(model_class, arguments, change, words):
         assert word in str(error.value)
 
 
-@pytest.mark.parametrize("arguments, words", [
-    ((0,), ["num_labels", "at least 1", "0"]), ((2.0,), ["num_labels", "2.0"]),
-    ((3, ["yes", "no"]), ["2 names", "num_labels = 3"]),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ((0,), ["num_labels", "at least 1", "0"]),
+        ((2.0,), ["num_labels", "2.0"]),
+        ((3, ["yes", "no"]), ["2 names", "num_labels = 3"]),
+    ],
+)
 def test_bad_numbers_of_labels(arguments, words):
     with pytest.raises(ValueError) as error:
         BertForTokenClassification(SMALL, *arguments)

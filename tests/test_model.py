@@ -6,15 +6,25 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bert_edu import BertConfig, BertForPreTraining, BertForQuestionAnswering, BertForSequenceClassification
-from bert_edu import BertForTokenClassification, BertModel
+from bert_edu import (
+    BertConfig,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+)
 from bert_edu.attention import MultiHeadSelfAttention, attention_bias, scaled_dot_product_attention
 from bert_edu.embeddings import BertEmbeddings, sinusoidal_positions
 from bert_edu.encoder import EncoderLayer, FeedForward
 from helpers import ODD_CONFIGS, SMALL, batch, pretraining_labels, randomise
 
 PUBLISHED_COUNTS = {  # BertModel with V = 30,522
-    "tiny": 4_385_920, "mini": 11_170_560, "small": 28_763_648, "medium": 41_373_184, "base": 109_482_240,
+    "tiny": 4_385_920,
+    "mini": 11_170_560,
+    "small": 28_763_648,
+    "medium": 41_373_184,
+    "base": 109_482_240,
     "large": 335_141_888,
 }
 
@@ -75,7 +85,9 @@ def test_written_out_and_fused_attention_agree(config, dtype, tolerance, masked)
 def test_the_fused_kernel_is_used_unless_attentions_are_asked_for(model, monkeypatch):
     calls = []
     original = F.scaled_dot_product_attention
-    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or original(*a, **k))
+    monkeypatch.setattr(
+        F, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or original(*a, **k)
+    )
     model(**batch(SMALL), output_attentions=True)
     assert calls == []
     model(**batch(SMALL))
@@ -104,11 +116,17 @@ def test_multi_head_attention_against_torch():
     config = ODD_CONFIGS["twelve heads, gelu_new, sixteen segments"]
     ours = MultiHeadSelfAttention(config).eval()
     randomise(ours)
-    theirs = torch.nn.MultiheadAttention(config.hidden_size, config.num_attention_heads, batch_first=True).eval()
-    theirs.load_state_dict({
-        "in_proj_weight": ours.query_key_value.weight, "in_proj_bias": ours.query_key_value.bias,
-        "out_proj.weight": ours.output.weight, "out_proj.bias": ours.output.bias,
-    })
+    theirs = torch.nn.MultiheadAttention(
+        config.hidden_size, config.num_attention_heads, batch_first=True
+    ).eval()
+    theirs.load_state_dict(
+        {
+            "in_proj_weight": ours.query_key_value.weight,
+            "in_proj_bias": ours.query_key_value.bias,
+            "out_proj.weight": ours.output.weight,
+            "out_proj.bias": ours.output.bias,
+        }
+    )
     hidden = torch.randn(3, 5, config.hidden_size, generator=torch.Generator().manual_seed(1))
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
     expected, weights = theirs(hidden, hidden, hidden, key_padding_mask=mask == 0, average_attn_weights=False)
@@ -119,21 +137,35 @@ def test_multi_head_attention_against_torch():
 
 @pytest.mark.parametrize("activation", ["gelu", "relu"])
 def test_encoder_layer_against_torch(activation):
-    config = BertConfig(vocab_size=50, hidden_size=36, num_hidden_layers=1, num_attention_heads=6,
-                        intermediate_size=41, hidden_act=activation)
+    config = BertConfig(
+        vocab_size=50,
+        hidden_size=36,
+        num_hidden_layers=1,
+        num_attention_heads=6,
+        intermediate_size=41,
+        hidden_act=activation,
+    )
     ours = EncoderLayer(config).eval()
     randomise(ours)
-    theirs = torch.nn.TransformerEncoderLayer(36, 6, 41, activation=activation, layer_norm_eps=1e-12, batch_first=True)
-    theirs.load_state_dict({
-        "self_attn.in_proj_weight": ours.attention.query_key_value.weight,
-        "self_attn.in_proj_bias": ours.attention.query_key_value.bias,
-        "self_attn.out_proj.weight": ours.attention.output.weight,
-        "self_attn.out_proj.bias": ours.attention.output.bias,
-        "linear1.weight": ours.feed_forward.expand.weight, "linear1.bias": ours.feed_forward.expand.bias,
-        "linear2.weight": ours.feed_forward.contract.weight, "linear2.bias": ours.feed_forward.contract.bias,
-        "norm1.weight": ours.attention_norm.weight, "norm1.bias": ours.attention_norm.bias,
-        "norm2.weight": ours.feed_forward_norm.weight, "norm2.bias": ours.feed_forward_norm.bias,
-    })
+    theirs = torch.nn.TransformerEncoderLayer(
+        36, 6, 41, activation=activation, layer_norm_eps=1e-12, batch_first=True
+    )
+    theirs.load_state_dict(
+        {
+            "self_attn.in_proj_weight": ours.attention.query_key_value.weight,
+            "self_attn.in_proj_bias": ours.attention.query_key_value.bias,
+            "self_attn.out_proj.weight": ours.attention.output.weight,
+            "self_attn.out_proj.bias": ours.attention.output.bias,
+            "linear1.weight": ours.feed_forward.expand.weight,
+            "linear1.bias": ours.feed_forward.expand.bias,
+            "linear2.weight": ours.feed_forward.contract.weight,
+            "linear2.bias": ours.feed_forward.contract.bias,
+            "norm1.weight": ours.attention_norm.weight,
+            "norm1.bias": ours.attention_norm.bias,
+            "norm2.weight": ours.feed_forward_norm.weight,
+            "norm2.bias": ours.feed_forward_norm.bias,
+        }
+    )
     hidden = torch.randn(3, 5, 36, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(ours(hidden)[0], theirs.eval()(hidden))
 
@@ -143,7 +175,9 @@ def test_padding_never_changes_a_valid_output(model):
     padded = model(**inputs)
     for row, length in enumerate(inputs["attention_mask"].sum(1)):
         alone = {name: tensor[row : row + 1, :length] for name, tensor in inputs.items()}
-        torch.testing.assert_close(model(**alone).last_hidden_state[0], padded.last_hidden_state[row, :length])
+        torch.testing.assert_close(
+            model(**alone).last_hidden_state[0], padded.last_hidden_state[row, :length]
+        )
         torch.testing.assert_close(model(**alone).pooler_output[0], padded.pooler_output[row])
 
 
@@ -233,15 +267,19 @@ def test_the_first_loss_is_near_chance(preset, vocab_size):
 
 
 def places_of_dropout(model, monkeypatch, **inputs):
-    """The shapes that dropout is applied to in one training pass, in order; "probabilities" inside the kernel."""
+    """What dropout is applied to in one pass, in order: shapes, or "probabilities" inside the kernel."""
     places = []
     dropout, attention = F.dropout, F.scaled_dot_product_attention
     monkeypatch.setattr(
-        F, "dropout",
-        lambda x, p, training, *a: places.append((tuple(x.shape), p * training)) or dropout(x, p, training, *a),
+        F,
+        "dropout",
+        lambda x, p, training, *a: (
+            places.append((tuple(x.shape), p * training)) or dropout(x, p, training, *a)
+        ),
     )
     monkeypatch.setattr(
-        F, "scaled_dot_product_attention",
+        F,
+        "scaled_dot_product_attention",
         lambda *a, **k: places.append(("probabilities", k["dropout_p"])) or attention(*a, **k),
     )
     model(**inputs)
@@ -249,10 +287,16 @@ def places_of_dropout(model, monkeypatch, **inputs):
     return [place for place in places if place[1] > 0]
 
 
-@pytest.mark.parametrize("model_class, last", [
-    (BertModel, []), (BertForPreTraining, []), (BertForQuestionAnswering, []),
-    (BertForSequenceClassification, [((2, 34), 0.2)]), (BertForTokenClassification, [((2, 7, 34), 0.2)]),
-])
+@pytest.mark.parametrize(
+    "model_class, last",
+    [
+        (BertModel, []),
+        (BertForPreTraining, []),
+        (BertForQuestionAnswering, []),
+        (BertForSequenceClassification, [((2, 34), 0.2)]),
+        (BertForTokenClassification, [((2, 7, 34), 0.2)]),
+    ],
+)
 def test_dropout_stands_in_exactly_five_kinds_of_places(model_class, last, monkeypatch):
     config = BertConfig(**(SMALL.to_dict() | dict(hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.3)))
     model, inputs = model_class(config), batch(config, B=2)
@@ -269,7 +313,7 @@ def test_dropout_on_the_written_out_path_falls_on_the_probabilities():
     attention.dropout.register_forward_hook(lambda module, args, output: seen.append((args[0], output)))
     torch.manual_seed(0)
     _, probabilities = attention(torch.randn(2, 7, 34), output_attentions=True)
-    (before, after), = seen
+    ((before, after),) = seen
     torch.testing.assert_close(before, probabilities)  # what is returned is not thinned out
     assert set((after / before).round(decimals=4).unique().tolist()) == {0.0, 2.0}
 
@@ -282,18 +326,29 @@ def test_embeddings_and_feed_forward_drop_where_they_say():
     assert not [part for part in FeedForward(config).modules() if isinstance(part, torch.nn.Dropout)]
 
 
-@pytest.mark.parametrize("change, error, words", [
-    (dict(input_ids=torch.zeros(2, 7)), TypeError, ["input_ids", "whole numbers", "torch.float32"]),
-    (dict(input_ids=torch.zeros(7, dtype=torch.long)), ValueError, ["input_ids", "(B, T)", "(7,)"]),
-    (dict(input_ids=torch.zeros(2, 0, dtype=torch.long)), ValueError, ["input_ids", "at least one token", "(2, 0)"]),
-    (dict(input_ids=torch.zeros(2, 30, dtype=torch.long)), ValueError, ["30 tokens", "positions for 29"]),
-    (dict(input_ids=torch.tensor([[1, 2], [3, 89]])), ValueError, ["input_ids[1, 1] is 89", "0 to 88"]),
-    (dict(input_ids=torch.tensor([[1, -2]])), ValueError, ["input_ids[0, 1] is -2", "vocab_size is 89"]),
-    (dict(attention_mask=torch.ones(2, 6)), ValueError, ["attention_mask", "(2, 7)", "(2, 6)"]),
-    (dict(attention_mask=torch.ones(2, 1, 1, 7)), ValueError, ["attention_mask", "(2, 1, 1, 7)"]),
-    (dict(token_type_ids=torch.full((2, 7), 3)), ValueError, ["token_type_ids[0, 0] is 3", "type_vocab_size is 3"]),
-    (dict(token_type_ids=torch.zeros(2, 7)), TypeError, ["token_type_ids", "torch.float32"]),
-])
+@pytest.mark.parametrize(
+    "change, error, words",
+    [
+        (dict(input_ids=torch.zeros(2, 7)), TypeError, ["input_ids", "whole numbers", "torch.float32"]),
+        (dict(input_ids=torch.zeros(7, dtype=torch.long)), ValueError, ["input_ids", "(B, T)", "(7,)"]),
+        (
+            dict(input_ids=torch.zeros(2, 0, dtype=torch.long)),
+            ValueError,
+            ["input_ids", "at least one token", "(2, 0)"],
+        ),
+        (dict(input_ids=torch.zeros(2, 30, dtype=torch.long)), ValueError, ["30 tokens", "positions for 29"]),
+        (dict(input_ids=torch.tensor([[1, 2], [3, 89]])), ValueError, ["input_ids[1, 1] is 89", "0 to 88"]),
+        (dict(input_ids=torch.tensor([[1, -2]])), ValueError, ["input_ids[0, 1] is -2", "vocab_size is 89"]),
+        (dict(attention_mask=torch.ones(2, 6)), ValueError, ["attention_mask", "(2, 7)", "(2, 6)"]),
+        (dict(attention_mask=torch.ones(2, 1, 1, 7)), ValueError, ["attention_mask", "(2, 1, 1, 7)"]),
+        (
+            dict(token_type_ids=torch.full((2, 7), 3)),
+            ValueError,
+            ["token_type_ids[0, 0] is 3", "type_vocab_size is 3"],
+        ),
+        (dict(token_type_ids=torch.zeros(2, 7)), TypeError, ["token_type_ids", "torch.float32"]),
+    ],
+)
 def test_bad_input_is_named(model, change, error, words):
     inputs = dict(input_ids=torch.ones(2, 7, dtype=torch.long)) | change
     with pytest.raises(error) as caught:

@@ -1,4 +1,4 @@
-"""Checkpoints: what is read, what is refused and how, what is reported, and a hub that answers from this machine."""
+"""Checkpoints: what is read, what is refused, what is reported, and a hub that answers from here."""
 
 import hashlib
 import http.server
@@ -51,7 +51,9 @@ def assert_same_encoder(a, b):
 def test_round_trip_is_exact(model, folder):
     again = BertForPreTraining.from_pretrained(folder)
     assert not again.training
-    for (name, before), (same_name, after) in zip(model.named_parameters(), again.named_parameters(), strict=True):
+    for (name, before), (same_name, after) in zip(
+        model.named_parameters(), again.named_parameters(), strict=True
+    ):
         assert name == same_name and torch.equal(before, after) and after.requires_grad
     assert sorted(file.name for file in folder.iterdir()) == ["config.json", "model.safetensors"]
 
@@ -105,7 +107,9 @@ def test_older_names_are_understood(model, folder):
     again = BertForPreTraining.from_pretrained(folder)
     assert again.load_report.missing == again.load_report.unexpected == []
     inputs = batch(SMALL)
-    torch.testing.assert_close(again(**inputs).prediction_logits, model(**inputs).prediction_logits, rtol=0, atol=0)
+    torch.testing.assert_close(
+        again(**inputs).prediction_logits, model(**inputs).prediction_logits, rtol=0, atol=0
+    )
 
 
 def test_half_precision_files_become_float32(model, folder):
@@ -116,11 +120,15 @@ def test_half_precision_files_become_float32(model, folder):
 
 
 def test_name_table_is_what_stands_in_the_file(model, folder):
-    stored = {name.removeprefix("bert."): tuple(tensor.shape) for name, tensor in load_file(folder / "model.safetensors").items()}
+    stored = {
+        name.removeprefix("bert."): tuple(tensor.shape)
+        for name, tensor in load_file(folder / "model.safetensors").items()
+    }
     table = name_table(model)
     assert {published: shape for _, published, shape in table} == stored
     assert [row[0] for row in table if row[1].endswith("0.attention.self.key.weight")] == [
-        "bert.encoder.layers.0.attention.query_key_value.weight"]
+        "bert.encoder.layers.0.attention.query_key_value.weight"
+    ]
 
 
 def drop(name):
@@ -141,23 +149,53 @@ def untie(tensors):
     return tensors | {"cls.predictions.decoder.weight": tensors["bert.embeddings.word_embeddings.weight"] + 1}
 
 
-@pytest.mark.parametrize("damage, error, words", [
-    (lambda folder: (folder / "config.json").unlink(), FileNotFoundError, ["no config.json", "it holds model.safetensors"]),
-    (lambda folder: (folder / "model.safetensors").unlink(), FileNotFoundError, ["no model.safetensors", "config.json"]),
-    (lambda folder: (folder / "config.json").write_text("{"), ValueError, ["config.json", "not JSON"]),
-    (lambda folder: (folder / "config.json").write_text("[1]"), ValueError, ["JSON object", "list"]),
-    (lambda folder: set_config(folder, model_type="gpt2"), ValueError, ["model_type = 'gpt2'"]),
-    (lambda folder: set_config(folder, hidden_size=33), ValueError, ["hidden_size (33)"]),
-    (truncate, ValueError, ["model.safetensors", "damaged or was cut short"]),
-    (lambda folder: (folder / "model.safetensors").write_bytes(b""), ValueError, ["damaged or was cut short"]),
-    (pickle_instead, ValueError, ["pytorch_model.bin", "pickle", "model.safetensors only"]),
-    (lambda folder: set_config(folder, num_hidden_layers=1), ValueError, ["do not fit", "unexpected: encoder.layer.1"]),
-    (lambda folder: set_config(folder, num_hidden_layers=3), ValueError, ["do not fit", "missing: encoder.layer.2"]),
-    (lambda folder: set_config(folder, intermediate_size=32), ValueError,
-     ["mis-shaped: encoder.layer.0.intermediate.dense.weight is (31, 34), needed (32, 34)"]),
-    (drop("bert.encoder.layer.1.attention.self.key.bias"), ValueError, ["missing: encoder.layer.1.attention.self.key.bias"]),
-    (lambda folder: rewrite(folder, untie), ValueError, ["decoder of its own", "tied"]),
-])
+@pytest.mark.parametrize(
+    "damage, error, words",
+    [
+        (
+            lambda folder: (folder / "config.json").unlink(),
+            FileNotFoundError,
+            ["no config.json", "it holds model.safetensors"],
+        ),
+        (
+            lambda folder: (folder / "model.safetensors").unlink(),
+            FileNotFoundError,
+            ["no model.safetensors", "config.json"],
+        ),
+        (lambda folder: (folder / "config.json").write_text("{"), ValueError, ["config.json", "not JSON"]),
+        (lambda folder: (folder / "config.json").write_text("[1]"), ValueError, ["JSON object", "list"]),
+        (lambda folder: set_config(folder, model_type="gpt2"), ValueError, ["model_type = 'gpt2'"]),
+        (lambda folder: set_config(folder, hidden_size=33), ValueError, ["hidden_size (33)"]),
+        (truncate, ValueError, ["model.safetensors", "damaged or was cut short"]),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(b""),
+            ValueError,
+            ["damaged or was cut short"],
+        ),
+        (pickle_instead, ValueError, ["pytorch_model.bin", "pickle", "model.safetensors only"]),
+        (
+            lambda folder: set_config(folder, num_hidden_layers=1),
+            ValueError,
+            ["do not fit", "unexpected: encoder.layer.1"],
+        ),
+        (
+            lambda folder: set_config(folder, num_hidden_layers=3),
+            ValueError,
+            ["do not fit", "missing: encoder.layer.2"],
+        ),
+        (
+            lambda folder: set_config(folder, intermediate_size=32),
+            ValueError,
+            ["mis-shaped: encoder.layer.0.intermediate.dense.weight is (31, 34), needed (32, 34)"],
+        ),
+        (
+            drop("bert.encoder.layer.1.attention.self.key.bias"),
+            ValueError,
+            ["missing: encoder.layer.1.attention.self.key.bias"],
+        ),
+        (lambda folder: rewrite(folder, untie), ValueError, ["decoder of its own", "tied"]),
+    ],
+)
 def test_a_bad_folder_is_refused_with_one_clear_reason(folder, damage, error, words):
     damage(folder)
     with warnings.catch_warnings():
@@ -198,16 +236,28 @@ def test_writing_is_all_or_nothing(tmp_path):
 
 
 class FakeHub(http.server.BaseHTTPRequestHandler):
-    """Answers the hub client's three questions (which files, what about this file, the file) from a folder."""
+    """Answers the hub client's questions (which files, what about this one, the file) from a folder."""
 
     folder, commit = None, "0123456789abcdef0123456789abcdef01234567"
 
     def do_GET(self, body=True):
         path = self.path.split("?")[0]
         if path.startswith("/api/models/someone/small-bert/"):
-            files = [{"type": "file", "path": f.name, "rfilename": f.name, "size": f.stat().st_size, "oid": "1" * 40}
-                     for f in sorted(self.folder.iterdir())]
-            answer = files if "/tree/" in path else {"id": "someone/small-bert", "sha": self.commit, "siblings": files}
+            files = [
+                {
+                    "type": "file",
+                    "path": f.name,
+                    "rfilename": f.name,
+                    "size": f.stat().st_size,
+                    "oid": "1" * 40,
+                }
+                for f in sorted(self.folder.iterdir())
+            ]
+            answer = (
+                files
+                if "/tree/" in path
+                else {"id": "someone/small-bert", "sha": self.commit, "siblings": files}
+            )
             return self.reply(json.dumps(answer).encode(), "application/json", body)
         file = self.folder / path.split("/")[-1]
         if path.startswith("/someone/small-bert/resolve/") and file.exists():
@@ -246,12 +296,17 @@ def test_a_hub_name_is_fetched_and_an_unknown_one_explained(folder, tmp_path):
         "except FileNotFoundError as error: print(error)\n"
     )
     environment = os.environ | {
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "1",
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "HF_HOME": str(tmp_path / "cache"),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_XET": "1",
         "PYTHONPATH": os.path.dirname(os.path.dirname(bert_edu.__file__)),
     }
     try:
-        run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120)
+        run = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120
+        )
     finally:
         server.shutdown()
         server.server_close()
@@ -260,5 +315,7 @@ def test_a_hub_name_is_fetched_and_an_unknown_one_explained(folder, tmp_path):
     local = BertModel.from_pretrained(folder)
     size, total = first.split()
     assert int(size) == SMALL.hidden_size
-    assert float(total) == pytest.approx(local.encoder.layers[0].attention.output.weight.sum().item(), abs=1e-5)
+    assert float(total) == pytest.approx(
+        local.encoder.layers[0].attention.output.weight.sum().item(), abs=1e-5
+    )
     assert second.startswith("someone/nothing is no folder here, and the model hub did not give it either")

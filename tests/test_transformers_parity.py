@@ -1,4 +1,4 @@
-"""Our models against `transformers`: the same weights give the same numbers, in both directions, gradients too."""
+"""Our models against `transformers`: same weights, same numbers, in both directions, gradients too."""
 
 import pytest
 import torch
@@ -17,11 +17,19 @@ MODELS = {
     "BertForTokenClassification": {"num_labels": 3},
     "BertForQuestionAnswering": {},
 }
-COMPARED = ("last_hidden_state", "pooler_output", "prediction_logits", "seq_relationship_logits", "logits",
-            "start_logits", "end_logits")
+COMPARED = (
+    "last_hidden_state",
+    "pooler_output",
+    "prediction_logits",
+    "seq_relationship_logits",
+    "logits",
+    "start_logits",
+    "end_logits",
+)
 
 every_model_and_config = pytest.mark.parametrize(
-    "name, config", [(name, config) for name in MODELS for config in ODD_CONFIGS.values()],
+    "name, config",
+    [(name, config) for name in MODELS for config in ODD_CONFIGS.values()],
     ids=[f"{name}: {which}" for name in MODELS for which in ODD_CONFIGS],
 )
 
@@ -44,9 +52,13 @@ def assert_same_outputs(ours, reference, config, name):
         mine, theirs = getattr(found, field), getattr(expected, field)
         if mine.shape[:2] == real.shape:  # what stands under the padding is nobody's business
             mine, theirs = mine[real], theirs[real]
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4, msg=lambda text: f"{name}.{field}: {text}")
+        torch.testing.assert_close(
+            mine, theirs, rtol=0, atol=1e-4, msg=lambda text: f"{name}.{field}: {text}"
+        )
     for layer, (mine, theirs) in enumerate(zip(found.hidden_states, expected.hidden_states, strict=True)):
-        torch.testing.assert_close(mine[real], theirs[real], rtol=0, atol=1e-4, msg=lambda text: f"layer {layer}: {text}")
+        torch.testing.assert_close(
+            mine[real], theirs[real], rtol=0, atol=1e-4, msg=lambda text: f"layer {layer}: {text}"
+        )
 
 
 @every_model_and_config
@@ -65,7 +77,11 @@ def test_we_read_what_they_write(name, config, tmp_path):
     randomise(reference)
     reference.save_pretrained(tmp_path)
     ours = getattr(bert_edu, name).from_pretrained(tmp_path)
-    assert (ours.load_report.missing, ours.load_report.unexpected, ours.load_report.mis_shaped) == ([], [], [])
+    assert (ours.load_report.missing, ours.load_report.unexpected, ours.load_report.mis_shaped) == (
+        [],
+        [],
+        [],
+    )
     assert ours.config == config
     assert_same_outputs(ours, reference, config, name)
 
@@ -83,19 +99,25 @@ def test_every_gradient_of_a_pre_training_batch(config, tmp_path):
     torch.testing.assert_close(mine.loss, theirs.loss, rtol=0, atol=1e-5)
     mine.loss.backward()
     theirs.loss.backward()
-    expected = {name.removeprefix("bert."): parameter.grad for name, parameter in reference.named_parameters()}
+    expected = {
+        name.removeprefix("bert."): parameter.grad for name, parameter in reference.named_parameters()
+    }
     compared = set()
     for name, parameter in ours.named_parameters():
         parts = published_names(name)
         for part, piece in zip(parts, parameter.grad.chunk(len(parts))):
-            torch.testing.assert_close(piece, expected[part], rtol=0, atol=1e-5, msg=lambda text: f"{name}: {text}")
+            torch.testing.assert_close(
+                piece, expected[part], rtol=0, atol=1e-5, msg=lambda text: f"{name}: {text}"
+            )
             compared.add(part)
     assert compared == set(expected)
-    assert sum(gradient.abs().max() > 1e-3 for gradient in expected.values()) > len(expected) / 2  # not all zero
+    assert (
+        sum(gradient.abs().max() > 1e-3 for gradient in expected.values()) > len(expected) / 2
+    )  # not all zero
 
 
 def test_padding_idx_is_the_one_difference(tmp_path):
-    """`transformers` gives the [PAD] row no gradient from look-ups; ours, like Google's, is a row like any other."""
+    """`transformers` gives [PAD]'s row no gradient from look-ups; ours, like Google's, is like any other."""
     config = ODD_CONFIGS["five layers, gelu, large eps"]
     ours, _ = ours_and_reference("BertModel", config)
     randomise(ours)
@@ -109,11 +131,17 @@ def test_padding_idx_is_the_one_difference(tmp_path):
     assert (theirs[0] == 0).all() and (mine[0] != 0).any()
 
 
-@pytest.mark.parametrize("name, labels", [
-    ("BertForSequenceClassification", dict(labels=torch.arange(13) % 5)),
-    ("BertForTokenClassification", dict(labels=torch.arange(13 * 7).reshape(13, 7) % 3)),
-    ("BertForQuestionAnswering", dict(start_positions=torch.arange(13) % 7, end_positions=torch.arange(13) % 5)),
-])
+@pytest.mark.parametrize(
+    "name, labels",
+    [
+        ("BertForSequenceClassification", dict(labels=torch.arange(13) % 5)),
+        ("BertForTokenClassification", dict(labels=torch.arange(13 * 7).reshape(13, 7) % 3)),
+        (
+            "BertForQuestionAnswering",
+            dict(start_positions=torch.arange(13) % 7, end_positions=torch.arange(13) % 5),
+        ),
+    ],
+)
 def test_losses_of_the_task_heads(name, labels, tmp_path):
     config = ODD_CONFIGS["odd head size, three segments"]
     ours, _ = ours_and_reference(name, config)
@@ -122,7 +150,9 @@ def test_losses_of_the_task_heads(name, labels, tmp_path):
     reference = getattr(transformers, name).from_pretrained(tmp_path).eval()
     inputs = batch(config)
     inputs["attention_mask"] = torch.ones_like(inputs["attention_mask"])
-    torch.testing.assert_close(ours(**inputs, **labels).loss, reference(**inputs, **labels).loss, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        ours(**inputs, **labels).loss, reference(**inputs, **labels).loss, rtol=0, atol=1e-5
+    )
 
 
 def test_class_names_survive_both_ways(tmp_path):

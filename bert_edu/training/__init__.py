@@ -1,0 +1,1 @@
+"""How a model is trained: optimiser and schedule, metrics, seeds, checkpoints, and the loop."""

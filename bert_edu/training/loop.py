@@ -1,0 +1,424 @@
+"""The training loop: from a corpus to a pre-trained model in a folder, resumable at any step (chapter 11)."""
+
+import contextlib
+import json
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..data.pretraining import Position, PreTrainingBatch, PreTrainingBatches, TokenStore
+from ..heads import IGNORE, BertForPreTraining
+from ..pretrained import replacing
+from ..tokenization import BertTokenizer
+from . import checkpoint
+from .metrics import accuracy_by_fate, evaluate_pretraining
+from .optim import adamw, google_warmup_decay, linear_warmup_decay
+from .reproducibility import random_states, seed_everything, set_random_states
+
+SCHEDULES = {"triangle": linear_warmup_decay, "google": google_warmup_decay}
+METRICS_FILE = "metrics.jsonl"
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says at which step and what to do."""
+
+
+@dataclass
+class Recipe:
+    """Everything that decides a pre-training run besides the model's configuration and the text.
+
+    Attributes:
+        max_steps, max_seconds: exactly one of them is given. Only a run by steps can be repeated bit by bit;
+            one by seconds lets the schedule follow the elapsed share of the time.
+        batch_tokens: tokens in one forward and backward pass, padding included.
+        accumulate: how many of those make one step of the optimiser.
+        max_length: the most tokens of an input.
+        learning_rate: the peak.
+        warmup: share of the run in which the learning rate rises.
+        precision: "float32", "bf16" or "fp16"; see `choose_precision` for "auto".
+        checkpoint_every, evaluate_every: steps between two.
+    """
+
+    max_steps: int | None = None
+    max_seconds: float | None = None
+    batch_tokens: int = 1024
+    accumulate: int = 1
+    max_length: int = 128
+    learning_rate: float = 1e-3
+    warmup: float = 0.06
+    schedule: str = "triangle"
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: float = 1.0
+    whole_words: bool = False
+    seed: int = 0
+    precision: str = "auto"
+    device: str = "auto"
+    checkpoint_every: int = 500
+    evaluate_every: int = 500
+
+    def __post_init__(self):
+        if (self.max_steps is None) == (self.max_seconds is None):
+            raise ValueError("give either max_steps or max_seconds: how long is the run to be?")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}")
+        for name in (
+            "batch_tokens",
+            "accumulate",
+            "checkpoint_every",
+            "evaluate_every",
+            "learning_rate",
+            "clip_norm",
+        ):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)!r}")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup is a share of the run, at least 0 and below 1, not {self.warmup!r}")
+
+    def learning_rate_at(self, step: int, seconds: float) -> float:
+        """The learning rate of the step that comes after `step` steps and `seconds` seconds."""
+        multiplier = SCHEDULES[self.schedule]
+        if self.max_steps is not None:
+            # Counted from 1, so that neither the first step nor the last is wasted on a learning rate of 0.
+            return self.learning_rate * multiplier(
+                step + 1, int(self.warmup * self.max_steps), self.max_steps + 1
+            )
+        share = min(seconds / self.max_seconds, 1.0)
+        return self.learning_rate * multiplier(int(share * 10_000), int(self.warmup * 10_000), 10_000)
+
+    def is_over(self, step: int, seconds: float) -> bool:
+        """Whether that many steps, or seconds, were all."""
+        return step >= self.max_steps if self.max_steps is not None else seconds >= self.max_seconds
+
+
+# ---- One step ----------------------------------------------------------------------------------------------
+
+
+def train_step(
+    model: BertForPreTraining,
+    optimizer: torch.optim.Optimizer,
+    batches: list[PreTrainingBatch],
+    *,
+    mask_token_id: int,
+    clip_norm: float,
+    autocast=contextlib.nullcontext,
+    scaler: torch.amp.GradScaler | None = None,
+) -> dict[str, Tensor]:
+    """One step of the optimiser on the gradient of one or several batches.
+
+    Each batch's mean loss is weighted with its share of the scored tokens (and of the pairs), so that k small
+    batches give the gradient of one large one, however unequal they are.
+
+    Returns:
+        The losses of the whole step, the gradient's norm before clipping, and the counts that accuracies are
+        made of; tensors, because reading them would make the host wait for a GPU.
+    """
+    scored_in_all = sum((batch.labels != IGNORE).sum() for batch in batches).clamp(min=1)
+    pairs_in_all = sum(len(batch.input_ids) for batch in batches)
+    sums = {"mlm_loss": 0.0, "nsp_loss": 0.0}
+    for batch in batches:
+        scored = batch.labels != IGNORE  # (B, T)
+        with autocast():
+            output = model(
+                batch.input_ids,
+                attention_mask=batch.attention_mask,
+                token_type_ids=batch.token_type_ids,
+                labels=batch.labels,
+                next_sentence_label=batch.next_sentence_label,
+            )
+        mlm_loss = output.mlm_loss * (scored.sum() / scored_in_all)
+        nsp_loss = output.nsp_loss * (len(batch.input_ids) / pairs_in_all)
+        loss = mlm_loss + nsp_loss
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        sums["mlm_loss"] += mlm_loss.detach()
+        sums["nsp_loss"] += nsp_loss.detach()
+        counts = accuracy_by_fate(
+            output.scored_logits, batch.labels[scored], batch.input_ids[scored], mask_token_id
+        )
+        nsp_right = output.seq_relationship_logits.argmax(-1) == batch.next_sentence_label
+        counts["nsp"] = nsp_right.sum(), torch.tensor(len(nsp_right))
+        for name, (right, total) in counts.items():
+            sums[f"{name}_right"] = sums.get(f"{name}_right", 0) + right
+            sums[f"{name}_total"] = sums.get(f"{name}_total", 0) + total
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+    sums["gradient_norm"] = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    return sums
+
+
+# ---- The run -----------------------------------------------------------------------------------------------
+
+
+def pretrain(
+    model: BertForPreTraining,
+    tokenizer: BertTokenizer,
+    store: TokenStore,
+    out: Path,
+    recipe: Recipe,
+    *,
+    valid: list[PreTrainingBatch] | None = None,
+    resume: bool = False,
+    report=print,
+) -> dict[str, float]:
+    """Pre-trains a model and leaves it, its tokenizer, its metrics and its checkpoints in a folder.
+
+    Args:
+        model, tokenizer: trained in place; `tokenizer` is stored beside the model.
+        store: the training text.
+        out: the run's folder.
+        valid: held-out batches for `evaluate_pretraining`; None measures nothing.
+        resume: go on from the newest whole checkpoint in `out`, if there is one.
+        report: called with every line for the person who waits.
+
+    Returns:
+        The last evaluation, or an empty dictionary.
+
+    Raises:
+        TrainingError: when the loss is not finite; the last good checkpoint stays.
+        KeyboardInterrupt: after the state was saved.
+    """
+    device = choose_device(recipe.device)
+    precision = choose_precision(recipe.precision, device)
+    seed_everything(recipe.seed)
+    model.to(device).train()
+    optimizer = adamw(model, recipe.learning_rate, weight_decay=recipe.weight_decay, betas=recipe.betas)
+    scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
+    run = Run(out, recipe, model, optimizer, scaler, report)
+    if resume:
+        run.resume()
+    elif (out / METRICS_FILE).exists() or checkpoint.list_checkpoints(out):
+        raise ValueError(f"{out} holds a run already: go on with it (--resume), or name another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
+
+    stream = PreTrainingBatches(
+        store,
+        tokenizer,
+        max_length=recipe.max_length,
+        batch_tokens=recipe.batch_tokens,
+        seed=recipe.seed,
+        whole_words=recipe.whole_words,
+    )
+    evaluation, started, before = {}, time.perf_counter(), run.seconds
+    with contextlib.closing(prefetched(stream.read_from(run.position))) as batches:
+        try:
+            while not recipe.is_over(run.step, run.seconds):
+                learning_rate = recipe.learning_rate_at(run.step, run.seconds)
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate
+                step_started = time.perf_counter()
+                positions, micro_batches = zip(*islice(batches, recipe.accumulate))
+                micro_batches = [batch.to(device) for batch in micro_batches]
+                sums = train_step(
+                    model,
+                    optimizer,
+                    micro_batches,
+                    mask_token_id=tokenizer.mask_token_id,
+                    clip_norm=recipe.clip_norm,
+                    autocast=autocast_for(precision, device),
+                    scaler=scaler,
+                )
+                run.step += 1
+                run.position = positions[-1]
+                tokens = sum(int(batch.attention_mask.sum()) for batch in micro_batches)
+                run.log(sums, learning_rate, tokens, time.perf_counter() - step_started)
+                run.seconds = before + time.perf_counter() - started
+                over = recipe.is_over(run.step, run.seconds)
+                if valid and (over or run.step % recipe.evaluate_every == 0):
+                    evaluation = run.evaluate(valid, tokenizer)
+                if run.step % recipe.checkpoint_every == 0 or over:
+                    run.save()
+        except KeyboardInterrupt:
+            run.save()
+            report(f"stopped after step {run.step}; --resume goes on from here")
+            raise
+    model.eval()
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return evaluation
+
+
+class Run:
+    """Where a run stands, and its folder: metrics and checkpoints."""
+
+    def __init__(
+        self,
+        out: Path,
+        recipe: Recipe,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler | None,
+        report,
+    ):
+        self.out, self.recipe, self.model, self.optimizer, self.scaler = out, recipe, model, optimizer, scaler
+        self.report = report
+        self.step, self.seconds, self.position = 0, 0.0, Position()
+        self.lines = []  # metrics not yet written
+
+    def log(self, sums: dict[str, Tensor], learning_rate: float, tokens: int, seconds: float):
+        """Keeps a line for metrics.jsonl, and stops the run when a loss is not finite."""
+        numbers = {name: float(value) for name, value in sums.items()}
+        line = {"step": self.step, "mlm_loss": numbers["mlm_loss"], "nsp_loss": numbers["nsp_loss"]}
+        for name in ("mask", "kept", "random", "nsp"):
+            total = numbers[f"{name}_total"]
+            line[f"{name}_accuracy"] = numbers[f"{name}_right"] / total if total else None
+        line |= {
+            "learning_rate": learning_rate,
+            "gradient_norm": numbers["gradient_norm"],
+            "tokens": tokens,
+            "tokens_per_second": tokens / seconds,
+        }
+        skipped_by_scaler = self.scaler is not None and torch.isfinite(sums["mlm_loss"])
+        if not all(map(torch.isfinite, (sums["mlm_loss"], sums["nsp_loss"]))) or (
+            not torch.isfinite(sums["gradient_norm"]) and not skipped_by_scaler
+        ):
+            raise TrainingError(
+                f"the loss or its gradient is not finite at step {self.step} (epoch {self.position.epoch}, "
+                f"block {self.position.block}, batch {self.position.batch}): "
+                f"try a lower learning rate or a longer "
+                f"warm-up. The last good checkpoint is kept"
+            )
+        self.lines.append(line)
+        if self.step == 1 or self.step % 100 == 0:
+            self.report(
+                f"step {self.step:6d}  mlm {line['mlm_loss']:.3f}  nsp {line['nsp_loss']:.3f}  "
+                f"[MASK] {_percent(line['mask_accuracy'])}  {line['tokens_per_second']:,.0f} tokens/s"
+            )
+            self.write_lines()
+
+    def evaluate(self, valid: list[PreTrainingBatch], tokenizer: BertTokenizer) -> dict[str, float]:
+        """Measures the model on held-out batches and keeps the result with the metrics."""
+        evaluation = evaluate_pretraining(self.model, valid, tokenizer)
+        self.lines.append({"step": self.step, "valid": evaluation})
+        self.report(
+            f"step {self.step:6d}  held-out: [MASK] {_percent(evaluation['mask_accuracy'])}  "
+            f"loss {evaluation['mlm_loss']:.3f}  bits/character {evaluation['bits_per_character']:.3f}  "
+            f"nsp {_percent(evaluation['nsp_accuracy'])}"
+        )
+        return evaluation
+
+    def save(self):
+        """Writes the metrics so far and a checkpoint."""
+        self.write_lines()
+        state = {
+            "seconds": self.seconds,
+            "position": asdict(self.position),
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
+        }
+        checkpoint.save(self.out, self.step, self.model, self.optimizer, random_states(), state)
+
+    def write_lines(self):
+        """Appends the metrics that are waiting."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        with (self.out / METRICS_FILE).open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in self.lines)
+        self.lines.clear()
+
+    def resume(self):
+        """Goes back to the newest whole checkpoint; the metrics of later steps are taken out again."""
+        folder = checkpoint.newest_whole(self.out, self.report)
+        if folder is None:
+            self.report(f"{self.out} has no checkpoint: starting from the beginning")
+            (self.out / METRICS_FILE).unlink(missing_ok=True)
+            return
+        state, states = checkpoint.load(folder, self.model, self.optimizer)
+        set_random_states(states)
+        if self.scaler is not None and state["scaler"] is not None:
+            self.scaler.load_state_dict(state["scaler"])
+        self.step, self.seconds, self.position = (
+            state["step"],
+            state["seconds"],
+            Position(**state["position"]),
+        )
+        metrics = self.out / METRICS_FILE
+        if metrics.exists():
+            kept = [line for line in whole_lines(metrics) if json.loads(line)["step"] <= self.step]
+            with replacing(metrics) as temporary:
+                temporary.write_text("".join(kept), encoding="utf-8")
+        self.report(f"resuming after step {self.step}")
+
+
+# ---- Device, precision, data on another thread -------------------------------------------------------------
+
+
+def choose_device(name: str) -> torch.device:
+    """ "auto" is the GPU if there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda was asked for, and PyTorch finds no GPU here: use --device cpu")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """For "auto": bf16 where the GPU has it, fp16 on older ones, float32 on a CPU, where half is slower."""
+    if name not in ("auto", "float32", "bf16", "fp16"):
+        raise ValueError(f"precision must be auto, float32, bf16 or fp16, not {name!r}")
+    if name == "auto":
+        if device.type != "cuda":
+            return "float32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return name
+
+
+def autocast_for(precision: str, device: torch.device):
+    """A function that opens the region of mixed precision; for float32 one that does nothing."""
+    if precision == "float32":
+        return contextlib.nullcontext
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return lambda: torch.autocast(device.type, dtype=dtype)
+
+
+def prefetched(items: Iterable, depth: int = 8) -> Iterator:
+    """The same items in the same order, made ahead by another thread while the model computes."""
+    waiting, stop = queue.Queue(maxsize=depth), threading.Event()
+
+    def work():
+        try:
+            for item in items:
+                while not stop.is_set():
+                    with contextlib.suppress(queue.Full):
+                        waiting.put((item, None), timeout=0.1)
+                        break
+                if stop.is_set():
+                    return
+            waiting.put((None, StopIteration()))
+        except BaseException as error:  # it belongs to whoever reads the items
+            waiting.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        while True:
+            item, error = waiting.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        stop.set()
+
+
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a file that were written to their end; a killed run may leave half of one."""
+    return [
+        line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "    -" if share is None else f"{100 * share:5.1f}%"

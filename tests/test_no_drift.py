@@ -1,0 +1,275 @@
+"""No drift: the component that a chapter builds up to and the one in the package give the same numbers.
+
+`components` executes the cells of a chapter that are tagged `imports` or `component`, and no others, and
+hands back the names that they define. `assert_same_numbers` gives the chapter's module the weights of the
+package's one and compares what the two return.
+"""
+
+import dataclasses
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+import torch
+from torch import nn
+
+import notebooks
+from bert_edu import BertConfig, BertModel
+from bert_edu.attention import MultiHeadSelfAttention, attention_bias, scaled_dot_product_attention
+from bert_edu.embeddings import BertEmbeddings, sinusoidal_positions
+from bert_edu.encoder import Encoder, EncoderLayer, FeedForward
+from bert_edu.model import Pooler
+from bert_edu.pretrained import published_names
+from helpers import batch, randomise
+
+
+def components(path):
+    """The names that the cells tagged `imports` and `component` of the notebook at `path` define.
+
+    Raises AssertionError when there is no such cell, and whatever a cell raises: they must need no other
+    cell.
+    """
+    cells = [
+        cell
+        for cell in notebooks.read(path).cells
+        if cell.cell_type == "code" and {"imports", "component"} & set(cell.metadata.get("tags", []))
+    ]
+    assert any("component" in cell.metadata.tags for cell in cells), (
+        f"{path.name} has no cell tagged `component`"
+    )
+    namespace = {"__name__": path.stem}
+    for cell in cells:
+        exec(compile(cell.source, f"{path.name}, cell {cell.id}", "exec"), namespace)
+    return SimpleNamespace(**namespace)
+
+
+def chapter(name):
+    """The components of notebooks/`name`.ipynb."""
+    return components(notebooks.ROOT / "notebooks" / f"{name}.ipynb")
+
+
+def tensors(output):
+    """The tensors of what a module returns, be it a tensor, a tuple or an object with fields."""
+    if isinstance(output, torch.Tensor):
+        return [output]
+    if dataclasses.is_dataclass(output) or isinstance(output, SimpleNamespace):
+        output = vars(output)
+    if isinstance(output, dict):
+        output = output.values()
+    return [tensor for part in output if part is not None for tensor in tensors(part)]
+
+
+def assert_same_numbers(from_chapter, from_package, *inputs, **named_inputs):
+    """Asserts that two modules agree, output and gradient, when they have the same weights.
+
+    Arguments:
+        from_chapter, from_package: modules whose parameters have the same names and shapes. Both become
+        float64,
+            and the package's weights are drawn anew, far from their initial values, so that no bias and no
+            LayerNorm can be left out unnoticed.
+        inputs, named_inputs: what both are called with; floating-point tensors become float64.
+
+    Raises:
+        RuntimeError: the parameters' names or shapes differ.
+        AssertionError: a number differs by more than 1e-10.
+    """
+    randomise(from_package.double().eval())
+    from_chapter.double().eval().load_state_dict(from_package.state_dict())
+
+    def run(module):
+        outputs = tensors(
+            module(*(to_double(x) for x in inputs), **{k: to_double(x) for k, x in named_inputs.items()})
+        )
+        assert outputs, "the module returned no tensor"
+        module.zero_grad()
+        # Each number weighs differently, so that no two errors cancel.
+        sum(
+            (output * torch.arange(output.numel()).reshape(output.shape)).mean() for output in outputs
+        ).backward()
+        return outputs, {name: parameter.grad for name, parameter in module.named_parameters()}
+
+    for ours, theirs in zip(run(from_chapter), run(from_package), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
+
+
+def to_double(x):
+    return x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x
+
+
+# The mechanism itself, on a notebook of four cells
+
+FORWARD = "        return self.layer_norm(x + self.dense(x))"
+
+
+def write_notebook(path, forward=FORWARD):
+    code = f"""
+class Layer(nn.Module):
+    def __init__(self, H):
+        super().__init__()
+        self.dense = nn.Linear(H, H)
+        self.layer_norm = nn.LayerNorm(H)
+
+    def forward(self, x):  # (B, T, H)
+{forward}"""
+    cells = [
+        nbformat.v4.new_code_cell("import torch\nfrom torch import nn", metadata={"tags": ["imports"]}),
+        nbformat.v4.new_code_cell("scale = 1 / 0"),
+        nbformat.v4.new_code_cell(code, metadata={"tags": ["component"]}),
+        nbformat.v4.new_markdown_cell("# Not code", metadata={"tags": ["component"]}),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+class PackageLayer(nn.Module):
+    """What the notebook's Layer is compared with."""
+
+    def __init__(self, H):
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(H)
+        self.dense = nn.Linear(H, H)
+
+    def forward(self, x):
+        return self.layer_norm(nn.functional.linear(x, self.dense.weight, self.dense.bias) + x)
+
+
+def compare(path):
+    x = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))  # (B, T, H)
+    assert_same_numbers(components(path).Layer(5), PackageLayer(5), x)
+
+
+def test_equal_components_pass(tmp_path):
+    compare(write_notebook(tmp_path / "trial.ipynb"))
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        "        return self.layer_norm(x + self.dense(x) * (1 + 1e-7))",
+        "        return self.layer_norm(x + x @ self.dense.weight.T)",
+        "        return x + self.dense(self.layer_norm(x))",
+        "        return self.layer_norm(x + self.dense(x).detach())",
+    ],
+    ids=["scaled", "without bias", "other order", "no gradient"],
+)
+def test_a_changed_component_fails(tmp_path, forward):
+    with pytest.raises(AssertionError):
+        compare(write_notebook(tmp_path / "trial.ipynb", forward))
+
+
+def test_a_component_that_needs_another_cell_fails(tmp_path):
+    with pytest.raises(NameError, match="scale"):
+        compare(write_notebook(tmp_path / "trial.ipynb", "        return x * scale"))
+
+
+def test_a_renamed_parameter_fails(tmp_path):
+    path = write_notebook(tmp_path / "trial.ipynb")
+    notebook = notebooks.read(path)
+    notebook.cells[2].source = notebook.cells[2].source.replace("dense", "linear")
+    nbformat.write(notebook, path)
+    with pytest.raises(RuntimeError, match="linear.weight"):
+        compare(path)
+
+
+# The chapters, in the order of the book
+
+ODD = BertConfig(
+    vocab_size=99,
+    hidden_size=36,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    intermediate_size=37,
+    max_position_embeddings=17,
+    type_vocab_size=3,
+)
+
+
+def hidden_states(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+
+
+def same(found, expected, tolerance=1e-10):
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+
+
+def test_chapter_3_embeddings():
+    found = chapter("03_input_embeddings")
+    inputs = batch(ODD)
+    ids, types = inputs["input_ids"], inputs["token_type_ids"]
+    package = BertEmbeddings(ODD)
+    assert_same_numbers(found.Embeddings(99, 36, 17, 3, 0.1), package, ids, token_type_ids=types)
+    tables = list(package.state_dict().values())
+    by_loop = torch.stack([found.embed_loop(row, row_types, *tables) for row, row_types in zip(ids, types)])
+    same(by_loop, package(ids, token_type_ids=types))
+    for form in (found.sinusoids_loop, found.sinusoids_vectorised):
+        same(form(37, 32), sinusoidal_positions(37, 32), 1e-5)  # the package computes them in float32
+
+
+def test_chapter_4_attention():
+    found = chapter("04_attention")
+    query, key, value = hidden_states(3, 3, 2, 7, 5)  # three of (B, A, T, D)
+    mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3, [0] * 7])
+    bias = attention_bias(mask, torch.float64)
+    same(found.attention_bias_loop(mask).double(), bias)
+    for given in (None, bias):
+        same(
+            found.attention_batch(query, key, value, given),
+            scaled_dot_product_attention(query, key, value, given),
+        )
+    for form in (found.attention_loop, found.attention_matrix):
+        one_head = query[0, 0], key[0, 0], value[0, 0]
+        same(form(*one_head), scaled_dot_product_attention(*one_head))
+
+
+def test_chapter_5_heads():
+    found = chapter("05_multi_head")
+    hidden = hidden_states(3, 7, 36)
+    bias = attention_bias((torch.arange(7) < torch.tensor([[7], [5], [2]])).long(), torch.float64)
+    package = MultiHeadSelfAttention(ODD)
+    assert_same_numbers(found.FusedHeads(ODD), package, hidden, bias=bias)
+    head_by_head, stacked = found.HeadByHead(ODD).double(), found.StackedHeads(ODD).double()
+    randomise(head_by_head)
+    stacked.load_state_dict(found.stack_heads(head_by_head.state_dict(), ODD.num_attention_heads))
+    package.load_state_dict(found.fuse_projections(stacked.state_dict()))
+    for form in (head_by_head, stacked):
+        same(form(hidden, bias), package(hidden, bias=bias)[0])
+    split = found.split_heads(hidden, ODD.num_attention_heads)
+    same(split, package.split_heads(hidden))
+    same(found.merge_heads(split), hidden)
+
+
+def test_chapter_6_encoder():
+    found = chapter("06_encoder_layer")
+    hidden = hidden_states(2, 7, 36)
+    bias = attention_bias(torch.tensor([[1] * 7, [1] * 5 + [0] * 2]), torch.float64)
+    assert_same_numbers(found.FeedForward(ODD), FeedForward(ODD), hidden)
+    assert_same_numbers(found.LayerNorm(36), nn.LayerNorm(36, eps=1e-12), hidden)
+    assert_same_numbers(found.EncoderLayer(ODD), EncoderLayer(ODD), hidden, bias=bias)
+
+    class States(Encoder):  # the chapter's stack returns its list of states
+        def forward(self, hidden, *, bias):
+            return super().forward(hidden, bias=bias, output_hidden_states=True)[1]
+
+    assert_same_numbers(found.Encoder(ODD), States(ODD), hidden, bias=bias)
+
+
+def test_chapter_7_model():
+    found = chapter("07_bert_model")
+    inputs = batch(ODD)
+    ids = inputs.pop("input_ids")
+    assert_same_numbers(found.Pooler(ODD), Pooler(ODD), hidden_states(2, 7, 36))
+    assert_same_numbers(found.Bert(ODD), BertModel(ODD), ids, **inputs)
+    state = BertModel(ODD).state_dict()
+    assert sum(found.parameter_counts(ODD).values()) == sum(tensor.numel() for tensor in state.values())
+    published = {}
+    for name, tensor in state.items():
+        parts = published_names(name)
+        published |= dict(zip(parts, tensor.chunk(len(parts))))
+    translated = found.our_names(published)
+    assert set(translated) == set(state) and all(torch.equal(translated[name], state[name]) for name in state)
+    # The chapter makes its truncated normal from normal draws, PyTorch otherwise: the same distribution.
+    draws = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
+    mine, theirs = found.truncated_normal(draws, 0.02), torch.empty(100_000)
+    nn.init.trunc_normal_(theirs, std=0.02, a=-0.04, b=0.04, generator=torch.Generator().manual_seed(1))
+    levels = torch.linspace(0, 1, 21)
+    same(mine.quantile(levels), theirs.quantile(levels), 1e-3)

@@ -1,0 +1,363 @@
+"""Documents to pairs to masked batches: BERT's rules, by count, and nothing random but the generator."""
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+
+from bert_edu import BertTokenizer
+from bert_edu.data.pretraining import (
+    Pair,
+    Position,
+    PreTrainingBatches,
+    TokenStore,
+    collate,
+    grouped_by_length,
+    mask_tokens,
+    sentence_pairs,
+    truncated,
+)
+
+WORDS = [f"w{number}" for number in range(500)]
+TOKENIZER = BertTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##x", "##y"])
+FIRST_WORD = 5
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def documents(count=60, sentences=8, words=6, seed=0):
+    """Documents in which every sentence is different, and says by its ids where it comes from."""
+    draw = generator(seed)
+    return [
+        [
+            torch.randint(FIRST_WORD, FIRST_WORD + 500, (words,), generator=draw).tolist()
+            for _ in range(sentences)
+        ]
+        for _ in range(count)
+    ]
+
+
+def pairs_of(corpus, seed=0, **settings):
+    return list(
+        sentence_pairs(corpus, TOKENIZER, **({"max_length": 40, "generator": generator(seed)} | settings))
+    )
+
+
+def flat(document):
+    return [token for sentence in document for token in sentence]
+
+
+def contains(long, short):
+    return any(long[start : start + len(short)] == short for start in range(len(long) - len(short) + 1))
+
+
+def test_pairs_are_stretches_of_the_text_and_the_label_is_true():
+    corpus = documents(count=120)
+    labels = Counter()
+    for pair in pairs_of(corpus, max_length=100, short_probability=0.0):  # room enough: nothing is truncated
+        owners = [number for number, document in enumerate(corpus) if contains(flat(document), pair.first)]
+        followers = [
+            number for number, document in enumerate(corpus) if contains(flat(document), pair.second)
+        ]
+        labels[pair.next_sentence_label] += 1
+        assert len(owners) == len(followers) == 1
+        if pair.next_sentence_label == 0:
+            assert owners == followers and contains(
+                flat(corpus[owners[0]]), pair.first[-2:] + pair.second[:2]
+            )
+        else:
+            assert owners != followers
+    assert min(labels.values()) > 50
+
+
+def test_no_text_is_lost():
+    corpus = documents(count=20)
+    # Random stretches are extra, so: every sentence appears somewhere in a first stretch, or in a second one
+    # that follows.
+    pairs = pairs_of(corpus, max_length=200, short_probability=0.0)
+    own = [pair.first + (pair.second if pair.next_sentence_label == 0 else []) for pair in pairs]
+    for document in corpus:
+        for sentence in document:
+            assert any(contains(stretch, sentence) for stretch in own)
+
+
+def test_pairs_fill_the_length_with_whole_sentences():
+    for pair in pairs_of(documents(), short_probability=0.0):
+        assert len(pair) <= 40
+    lengths = Counter(len(pair) for pair in pairs_of(documents(), short_probability=0.0))
+    assert lengths.most_common(1)[0][0] == 40  # 37 tokens: six sentences of six, and one more cut off
+    short = Counter(len(pair) for pair in pairs_of(documents(count=300), short_probability=1.0))
+    assert min(short) <= 21 and short[40] < len(list(short.elements())) / 2
+
+
+def test_one_sentence_documents_always_get_a_random_second():
+    pairs = pairs_of(documents(count=30, sentences=1))
+    assert len(pairs) == 30 and all(pair.next_sentence_label == 1 for pair in pairs)
+
+
+def test_about_half_are_random_when_documents_are_long():
+    labels = [
+        pair.next_sentence_label
+        for pair in pairs_of(documents(count=200, sentences=200), short_probability=0.0)
+    ]
+    share, error = sum(labels) / len(labels), math.sqrt(0.25 / len(labels))
+    # A chunk that reaches the end of its document may be a single sentence: a little above one half.
+    assert 0.5 - 4 * error < share < 0.56
+
+
+def test_a_random_stretch_is_never_the_one_that_follows():
+    sentence = [10, 11, 12]
+    corpus = [[[20, 21, 22], sentence, [30, 31, 32]], [sentence, [40, 41, 42]], [sentence]]
+    for seed in range(200):
+        for pair in pairs_of(corpus, seed, max_length=12, short_probability=0.0):
+            if pair.next_sentence_label == 1 and pair.first == [20, 21, 22]:
+                assert pair.second[:3] != sentence
+
+
+def test_a_corpus_of_one_document_works_and_its_negatives_are_elsewhere():
+    corpus = documents(count=1, sentences=12)
+    pairs = [
+        pair for seed in range(20) for pair in pairs_of(corpus, seed, max_length=200, short_probability=0.0)
+    ]
+    assert {pair.next_sentence_label for pair in pairs} == {0, 1}
+    for pair in pairs:
+        if pair.next_sentence_label == 1:
+            assert not contains(flat(corpus[0]), pair.first[-2:] + pair.second[:2])
+
+
+def test_a_corpus_of_one_sentence_gives_no_pair_and_says_so():
+    assert pairs_of([[[7, 8, 9]]]) == []
+    with pytest.raises(ValueError, match="at least two different sentences"):
+        next(PreTrainingBatches([[[7, 8, 9]]], TOKENIZER, max_length=10, batch_tokens=10).read_from())
+
+
+def test_truncation_takes_from_the_longer_at_both_ends():
+    first, second = list(range(100, 130)), list(range(200, 204))
+    fronts = Counter()
+    for seed in range(50):
+        cut = truncated(Pair(first, second, 0), 14, generator(seed))
+        assert cut.second == second and len(cut.first) == 10
+        assert contains(first, cut.first)
+        fronts[cut.first[0]] += 1
+    assert len(fronts) > 5  # not always from the same end
+    cut = truncated(Pair(first, list(range(200, 230)), 1), 20, generator())
+    assert (len(cut.first), len(cut.second), cut.next_sentence_label) == (10, 10, 1)
+
+
+def test_strings_and_ids_give_the_same_pairs():
+    as_ids = documents(count=10)
+    as_text = [
+        [" ".join(TOKENIZER.id_to_token(token) for token in sentence) for sentence in document]
+        for document in as_ids
+    ]
+    assert pairs_of(as_text) == pairs_of(as_ids)
+
+
+def test_too_short_a_length_is_refused():
+    with pytest.raises(ValueError, match="max_length is 4.*at least 5"):
+        pairs_of(documents(), max_length=4)
+
+
+def test_nothing_is_changed_and_everything_comes_from_the_generator():
+    corpus, before = documents(), documents()
+    torch.manual_seed(1)
+    first = pairs_of(corpus, 7)
+    torch.manual_seed(2)
+    assert pairs_of(corpus, 7) == first and corpus == before
+    assert pairs_of(corpus, 8) != first
+
+
+# Masking
+
+
+def row_of(length, rows=1, padding=0):
+    """[CLS] words [SEP], `length` tokens a row, then padding."""
+    words = torch.randint(FIRST_WORD, FIRST_WORD + 500, (rows, length), generator=generator(3))
+    words[:, 0], words[:, -1] = TOKENIZER.cls_token_id, TOKENIZER.sep_token_id
+    return torch.cat([words, torch.zeros(rows, padding, dtype=torch.long)], dim=1)
+
+
+@pytest.mark.parametrize(
+    "length, expected", [(3, 1), (5, 1), (10, 2), (30, 4), (50, 8), (128, 19), (512, 77)]
+)
+def test_how_many_are_chosen(length, expected):
+    _, labels = mask_tokens(row_of(length, rows=4, padding=9), TOKENIZER, generator=generator())
+    assert (labels != -100).sum(1).tolist() == [expected] * 4
+
+
+def test_a_row_without_words_is_left_alone():
+    ids = torch.tensor([[TOKENIZER.cls_token_id, TOKENIZER.sep_token_id, 0, 0]])
+    masked, labels = mask_tokens(ids, TOKENIZER, generator=generator())
+    assert torch.equal(masked, ids) and (labels == -100).all()
+
+
+def test_a_cap_on_predictions():
+    _, labels = mask_tokens(row_of(128, rows=3), TOKENIZER, generator=generator(), max_predictions=5)
+    assert (labels != -100).sum(1).tolist() == [5, 5, 5]
+
+
+def test_eighty_ten_ten():
+    ids = row_of(200, rows=2000)
+    masked, labels = mask_tokens(ids, TOKENIZER, generator=generator())
+    chosen = labels != -100
+    total = int(chosen.sum())
+    shares = {
+        "[MASK]": int((masked[chosen] == TOKENIZER.mask_token_id).sum()) / total,
+        "kept": int((masked[chosen] == ids[chosen]).sum()) / total,
+    }
+    random_share = 1 - sum(shares.values())
+    # A random token is the original one time in 502: that much moves from "random" to "kept".
+    for share, expected in [
+        (shares["[MASK]"], 0.8),
+        (shares["kept"], 0.1 + 0.1 / 502),
+        (random_share, 0.1 - 0.1 / 502),
+    ]:
+        assert abs(share - expected) < 4 * math.sqrt(expected * (1 - expected) / total)
+    assert torch.equal(masked[~chosen], ids[~chosen])
+    assert torch.equal(labels[chosen], ids[chosen])
+
+
+def test_every_position_is_as_likely_and_specials_never():
+    ids = row_of(22, rows=20_000, padding=3)
+    _, labels = mask_tokens(ids, TOKENIZER, generator=generator())
+    counts = (labels != -100).sum(0).double()  # 3 of 20 words in each row
+    assert counts[0] == counts[21] == 0 and (counts[22:] == 0).all()
+    expected = 20_000 * 3 / 20
+    chi_square = float(((counts[1:21] - expected) ** 2 / expected).sum())
+    assert chi_square < 45.3  # the 0.1 % point of 20 degrees of freedom
+
+
+def test_random_tokens_are_ordinary_and_from_the_whole_vocabulary():
+    ids = row_of(200, rows=1000)
+    masked, labels = mask_tokens(ids, TOKENIZER, generator=generator(), share_masked=0.0, share_random=1.0)
+    drawn = masked[labels != -100]
+    assert drawn.min() >= FIRST_WORD
+    assert len(drawn.unique()) == TOKENIZER.vocab_size - 5
+
+
+def test_for_measuring_all_become_mask():
+    masked, labels = mask_tokens(
+        row_of(50, rows=20), TOKENIZER, generator=generator(), share_masked=1.0, share_random=0.0
+    )
+    assert (masked[labels != -100] == TOKENIZER.mask_token_id).all()
+
+
+def test_masking_leaves_its_input_and_the_global_randomness_alone():
+    ids = row_of(60, rows=5)
+    before = ids.clone()
+    torch.manual_seed(1)
+    first = mask_tokens(ids, TOKENIZER, generator=generator(5))
+    torch.manual_seed(2)
+    state = torch.random.get_rng_state()
+    second = mask_tokens(ids, TOKENIZER, generator=generator(5))
+    assert torch.equal(ids, before) and torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
+    assert not torch.equal(first[1], mask_tokens(ids, TOKENIZER, generator=generator(6))[1])
+
+
+def test_whole_words():
+    x, y = TOKENIZER.token_to_id("##x"), TOKENIZER.token_to_id("##y")
+    row = (
+        [TOKENIZER.cls_token_id]
+        + [10, x, y, 11, 12, x, 13, 14, 15, 16, x, 17, 18, 19, 20] * 3
+        + [TOKENIZER.sep_token_id]
+    )
+    ids = torch.tensor([row] * 300)
+    _, labels = mask_tokens(ids, TOKENIZER, generator=generator(), whole_words=True)
+    chosen = labels != -100
+    words, current = [], []
+    for position, token in enumerate(row[1:-1], start=1):
+        if token in (x, y):
+            current.append(position)
+        else:
+            current = [position]
+            words.append(current)
+    for positions in words:
+        parts = chosen[:, positions]
+        assert (parts.all(1) | ~parts.any(1)).all()  # all or none
+    counts = chosen.sum(1)
+    assert counts.max() == round(0.15 * len(row)) == 7 and counts.float().mean() > 6.8
+    assert chosen[:, words[0]].any()  # three pieces are not passed over
+
+
+# Batches, and the endless stream
+
+
+def test_collate():
+    batch = collate([Pair([10, 11], [12], 0), Pair([13], [14, 15, 16], 1)], TOKENIZER)
+    cls, sep = TOKENIZER.cls_token_id, TOKENIZER.sep_token_id
+    assert batch.input_ids.tolist() == [[cls, 10, 11, sep, 12, sep, 0], [cls, 13, sep, 14, 15, 16, sep]]
+    assert batch.token_type_ids.tolist() == [[0, 0, 0, 0, 1, 1, 0], [0, 0, 0, 1, 1, 1, 1]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1, 1]]
+    assert batch.next_sentence_label.tolist() == [0, 1]
+
+
+def test_grouping_wastes_little_and_loses_nothing():
+    pairs = pairs_of(documents(count=400), max_length=64, short_probability=0.5)
+    batches = grouped_by_length(pairs, 512, generator())
+    assert sorted(map(id, pairs)) == sorted(id(pair) for batch in batches for pair in batch)
+    padded = [len(batch) * max(map(len, batch)) for batch in batches]
+    assert max(padded) <= 512
+    assert sum(len(pair) for pair in pairs) / sum(padded) > 0.97
+    assert [len(batch[0]) for batch in batches] != sorted(len(batch[0]) for batch in batches)
+
+
+def take(stream, count):
+    return [next(stream) for _ in range(count)]
+
+
+def same(a, b):
+    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in vars(a))
+
+
+def test_the_stream_can_be_read_from_any_position():
+    stream = PreTrainingBatches(
+        documents(), TOKENIZER, max_length=40, batch_tokens=200, seed=3, block_size=25
+    )
+    straight = take(stream.read_from(), 150)
+    assert straight[-1][0].epoch >= 1 and len({position.block for position, _ in straight}) == 3
+    for number in (0, 1, 30, 77, 149):
+        position, _ = straight[number]
+        for (_, expected), (_, found) in zip(straight[number + 1 :], stream.read_from(position)):
+            assert same(expected, found)
+
+
+def test_epochs_differ_and_seeds_differ():
+    def epoch(number, seed):
+        stream = PreTrainingBatches(documents(), TOKENIZER, max_length=40, batch_tokens=200, seed=seed)
+        return next(stream.read_from(Position(number)))[1]
+
+    assert (
+        not same(epoch(0, 0), epoch(1, 0))
+        and not same(epoch(0, 0), epoch(0, 1))
+        and same(epoch(2, 5), epoch(2, 5))
+    )
+
+
+def test_a_batch_must_hold_an_input():
+    with pytest.raises(ValueError, match=r"batch_tokens \(30\).*max_length \(40\)"):
+        PreTrainingBatches(documents(), TOKENIZER, max_length=40, batch_tokens=30)
+
+
+# The store
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_the_store_gives_back_the_documents(on_disk, tmp_path):
+    text = [["w1 w2 w3", "w4"], [], ["", "w5 w6"], ["   "], ["w7x"]]
+    store = TokenStore.build(text, TOKENIZER, tmp_path / "ids" if on_disk else None)
+    expected = [[[6, 7, 8], [9]], [[10, 11]], [[12, TOKENIZER.token_to_id("##x")]]]
+    assert [store[number] for number in range(len(store))] == expected
+    assert list(store) == expected and store.token_count == 8 + 4
+    with pytest.raises(IndexError, match="no document 3; the store has 3"):
+        store[3]
+    if on_disk:
+        assert list(TokenStore.open(tmp_path / "ids", TOKENIZER)) == expected
+
+
+def test_an_empty_corpus_is_refused():
+    with pytest.raises(ValueError, match="corpus is empty"):
+        TokenStore.build([[], ["", "  "]], TOKENIZER)

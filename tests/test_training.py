@@ -1,0 +1,489 @@
+"""The training engine: schedules, groups, accumulation, metrics, checkpoints, and runs that can be killed."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import bert_edu
+from bert_edu import BertConfig, BertForPreTraining, BertTokenizer
+from bert_edu.data.pretraining import Pair, PreTrainingBatches, TokenStore, collate, mask_tokens
+from bert_edu.heads import IGNORE
+from bert_edu.training import checkpoint
+from bert_edu.training.loop import Recipe, TrainingError, prefetched, pretrain, train_step
+from bert_edu.training.metrics import NeighbourCounts, accuracy_by_fate, evaluate_pretraining, unigram_entropy
+from bert_edu.training.optim import adamw, google_warmup_decay, linear_warmup_decay, parameter_groups
+from helpers import randomise
+
+WORDS = [f"w{number}" for number in range(60)]
+TOKENIZER = BertTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])
+CONFIG = BertConfig(
+    vocab_size=len(TOKENIZER),
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=48,
+    max_position_embeddings=32,
+)
+
+
+def corpus(count=40, seed=0):
+    """Sentences in which each word is followed by the next one of the list: something to learn."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def sentence():
+        start = int(torch.randint(0, 60, (), generator=draw))
+        return " ".join(WORDS[(start + step) % 60] for step in range(6))
+
+    return [[sentence() for _ in range(5)] for _ in range(count)]
+
+
+STORE = TokenStore.build(corpus(), TOKENIZER)
+
+
+def fresh_model(seed=0, config=CONFIG):
+    torch.manual_seed(seed)
+    return BertForPreTraining(config)
+
+
+def recipe(**changes):
+    return Recipe(
+        **({"max_steps": 12, "batch_tokens": 256, "max_length": 32, "checkpoint_every": 5} | changes)
+    )
+
+
+def run(out, resume=False, model=None, **changes):
+    model = model or fresh_model()
+    lines = []
+    pretrain(model, TOKENIZER, STORE, out, recipe(**changes), resume=resume, report=lines.append)
+    return model, lines
+
+
+def metrics(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_equal_weights(a, b):
+    for (name, left), (_, right) in zip(a.state_dict().items(), b.state_dict().items(), strict=True):
+        assert torch.equal(left, right), name
+
+
+# Schedules and groups
+
+
+def test_the_triangle():
+    found = [10 * linear_warmup_decay(step, 2, 10) for step in range(11)]
+    assert found == pytest.approx([0, 5, 10, 8.75, 7.5, 6.25, 5, 3.75, 2.5, 1.25, 0])
+
+
+def test_googles_schedule_jumps():
+    found = [10 * google_warmup_decay(step, 2, 10) for step in range(11)]
+    assert found == pytest.approx([0, 5, 8, 7, 6, 5, 4, 3, 2, 1, 0])
+
+
+@pytest.mark.parametrize("arguments", [(-1, 2, 10), (0, 11, 10), (0, 0, 0)])
+def test_impossible_schedules(arguments):
+    with pytest.raises(ValueError, match="warmup"):
+        linear_warmup_decay(*arguments)
+
+
+def test_every_parameter_is_in_exactly_one_group():
+    model = fresh_model()
+    decayed, plain = parameter_groups(model, 0.01)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed_names = {names[id(parameter)] for parameter in decayed["params"]}
+    plain_names = {names[id(parameter)] for parameter in plain["params"]}
+    assert decayed_names | plain_names == set(names.values()) and not decayed_names & plain_names
+    assert decayed["weight_decay"] == 0.01 and plain["weight_decay"] == 0.0
+    for name in names.values():
+        assert (name in plain_names) == (name.endswith("bias") or "norm" in name), name
+    assert "bert.embeddings.token.weight" in decayed_names
+
+
+def test_weight_decay_is_decoupled():
+    layer = torch.nn.Linear(3, 3)
+    before = layer.weight.detach().clone()
+    optimizer = adamw(layer, 0.1, weight_decay=0.5)
+    layer(torch.zeros(1, 3)).sum().backward()  # the weights' gradient is zero: only decay moves them
+    optimizer.step()
+    torch.testing.assert_close(layer.weight, before * (1 - 0.1 * 0.5))
+
+
+# One step
+
+
+def masked(pairs, seed=0):
+    batch = collate(pairs, TOKENIZER)
+    batch.input_ids, batch.labels = mask_tokens(
+        batch.input_ids, TOKENIZER, generator=torch.Generator().manual_seed(seed)
+    )
+    return batch
+
+
+def rows(batch, start, end):
+    return type(batch)(**{name: value[start:end] for name, value in vars(batch).items()})
+
+
+def test_small_batches_make_the_gradient_of_the_large_one():
+    draw = torch.Generator().manual_seed(2)
+    pairs = [
+        Pair(torch.randint(5, 65, (3 + 2 * n,), generator=draw).tolist(), [7, 8, 9], n % 2) for n in range(9)
+    ]
+    large = masked(pairs)
+    counts = (large.labels != IGNORE).sum(1)
+    assert counts.min() < counts.max()  # unequal numbers of masked tokens
+    parts = [rows(large, 0, 1), rows(large, 1, 4), rows(large, 4, 9)]
+
+    def gradients(batches):
+        model = fresh_model().double().eval()
+        randomise(model)
+        model.double()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        sums = train_step(model, optimizer, batches, mask_token_id=TOKENIZER.mask_token_id, clip_norm=1e9)
+        return {name: before[name] - p.detach() for name, p in model.named_parameters()}, sums
+
+    (whole, whole_sums), (in_parts, part_sums) = gradients([large]), gradients(parts)
+    for name in whole:
+        torch.testing.assert_close(
+            in_parts[name], whole[name], rtol=0, atol=1e-6, msg=lambda text: f"{name}: {text}"
+        )
+    for name in whole_sums:
+        assert float(whole_sums[name]) == pytest.approx(float(part_sums[name]), rel=1e-6), name
+
+
+def test_clipping_is_global():
+    model = fresh_model()
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    batch = masked([Pair([10, 11, 12, 13], [14, 15], 0)])
+    sums = train_step(model, optimizer, [batch], mask_token_id=4, clip_norm=0.01)
+    moved = math.sqrt(sum(float((p.detach() - b).square().sum()) for p, b in zip(model.parameters(), before)))
+    assert float(sums["gradient_norm"]) > 0.02 and moved == pytest.approx(0.01, rel=1e-3)
+
+
+def test_it_learns(tmp_path):
+    """Documents that repeat one word: whoever reads the neighbours knows the hidden word."""
+    repeating = [[" ".join([word] * 6)] * 3 for word in WORDS for _ in range(4)]
+    config = BertConfig(
+        **(CONFIG.to_dict() | dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
+    )
+    lines = []
+    pretrain(
+        fresh_model(config=config),
+        TOKENIZER,
+        TokenStore.build(repeating, TOKENIZER),
+        tmp_path,
+        recipe(max_steps=200, batch_tokens=512, learning_rate=5e-3, checkpoint_every=1000),
+        report=lines.append,
+    )
+    found = metrics(tmp_path)
+    assert found[0]["mlm_loss"] == pytest.approx(math.log(65), abs=0.35)
+    assert np.mean([line["mask_accuracy"] for line in found[-10:]]) > 0.8
+    assert lines[0].startswith("step      1")
+
+
+# Metrics
+
+
+def test_accuracy_by_fate():
+    labels = torch.tensor([10, 11, 12, 13])
+    shown = torch.tensor([4, 4, 12, 30])
+    logits = torch.eye(65)[[10, 9, 12, 9]]
+    found = {
+        name: (int(right), int(total))
+        for name, (right, total) in accuracy_by_fate(logits, labels, shown, 4).items()
+    }
+    assert found == {"mask": (1, 2), "kept": (1, 1), "random": (0, 1)}
+
+
+def valid_batches(count=6, seed=9):
+    stream = PreTrainingBatches(
+        TokenStore.build(corpus(30, seed=50), TOKENIZER),
+        TOKENIZER,
+        max_length=32,
+        batch_tokens=256,
+        seed=seed,
+        share_masked=1.0,
+        share_random=0.0,
+    )
+    batches = stream.read_from()
+    return [next(batches)[1] for _ in range(count)]
+
+
+def test_evaluation_against_a_plain_recount():
+    model, batches = fresh_model(), valid_batches()
+    randomise(model)
+    model.train()
+    found = evaluate_pretraining(model, batches, TOKENIZER)
+    assert model.training
+    model.eval()
+    right = total = characters = pair_right = pairs = 0
+    nats = 0.0
+    for batch in batches:
+        with torch.no_grad():
+            output = model(
+                batch.input_ids, attention_mask=batch.attention_mask, token_type_ids=batch.token_type_ids
+            )
+        for row, column in (batch.labels != IGNORE).nonzero().tolist():
+            assert batch.input_ids[row, column] == TOKENIZER.mask_token_id
+            label, logits = int(batch.labels[row, column]), output.prediction_logits[row, column].double()
+            right += int(logits.argmax()) == label
+            nats -= float(logits.log_softmax(-1)[label])
+            characters += len(TOKENIZER.id_to_token(label))
+            total += 1
+        pair_right += int((output.seq_relationship_logits.argmax(-1) == batch.next_sentence_label).sum())
+        pairs += len(batch.input_ids)
+    assert found == pytest.approx(
+        {
+            "mask_accuracy": right / total,
+            "mlm_loss": nats / total,
+            "perplexity": math.exp(nats / total),
+            "bits_per_character": nats / math.log(2) / characters,
+            "nsp_accuracy": pair_right / pairs,
+            "scored": total,
+        },
+        rel=1e-4,
+    )
+
+
+def test_nothing_to_measure_is_an_error():
+    with pytest.raises(ValueError, match="nothing to measure"):
+        evaluate_pretraining(fresh_model(), [], TOKENIZER)
+
+
+def test_unigram_entropy_by_hand():
+    store = TokenStore.build([["w1 w1 w2 w3"]], TOKENIZER)
+    assert unigram_entropy(store, len(TOKENIZER)) == pytest.approx(1.5 * math.log(2))
+
+
+def test_neighbour_counts_by_hand():
+    a, b, c, d = (TOKENIZER.token_to_id(f"w{number}") for number in range(4))
+    store = TokenStore.build([["w0 w1 w2", "w0 w1 w2"], ["w0 w3 w2 w2"], ["w3 w1 w0 w0 w0"]], TOKENIZER)
+    counts = NeighbourCounts(store, TOKENIZER)
+    assert counts.most_frequent == a
+    hidden, unseen = TOKENIZER.mask_token_id, TOKENIZER.token_to_id("w9")
+    left = np.array([a, a, hidden, d, unseen])
+    right = np.array([c, hidden, c, unseen, unseen])
+    found = {name: guess.tolist() for name, guess in counts.predict(left, right).items()}
+    # after w0: w1 twice, w3 once, w0 twice (of equals the smaller id); before w2: w1 twice, w3 once, w2 once
+    assert found["most frequent word"] == [a] * 5
+    assert found["left bigram"] == [a, a, a, b, a]
+    assert found["right bigram"] == [b, a, b, a, a]
+    assert found["two-sided trigram"] == [b, a, b, b, a]
+
+
+def test_baselines_see_only_what_the_model_sees():
+    counts = NeighbourCounts(STORE, TOKENIZER)
+    found = counts.accuracy(valid_batches())
+    assert found["two-sided trigram"] > found["most frequent word"] + 0.3  # the text is w1 w2 w3 ...
+    everything_hidden = valid_batches()
+    for batch in everything_hidden:
+        batch.input_ids = torch.full_like(batch.input_ids, TOKENIZER.mask_token_id)
+    blind = counts.accuracy(everything_hidden)
+    assert len(set(blind.values())) == 1
+
+
+# Runs
+
+
+def test_a_run_is_not_written_over(tmp_path):
+    run(tmp_path, max_steps=5)
+    before = metrics(tmp_path)
+    with pytest.raises(ValueError, match="holds a run already.*--resume"):
+        run(tmp_path, max_steps=5)
+    assert metrics(tmp_path) == before
+
+
+def test_two_runs_with_one_seed_are_equal(tmp_path):
+    first, _ = run(tmp_path / "a")
+    second, _ = run(tmp_path / "b")
+    assert_equal_weights(first, second)
+    other, _ = run(tmp_path / "c", seed=1)
+    assert not torch.equal(other.nsp_head.weight, first.nsp_head.weight)
+
+
+def test_a_run_folder_holds_what_it_promises(tmp_path):
+    model, _ = run(tmp_path, evaluate_every=4)
+    again = BertForPreTraining.from_pretrained(tmp_path)
+    assert_equal_weights(again, model)
+    assert len(BertTokenizer.from_pretrained(tmp_path)) == len(TOKENIZER)
+    lines = metrics(tmp_path)
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    assert set(lines[0]) >= {
+        "mlm_loss",
+        "nsp_loss",
+        "mask_accuracy",
+        "nsp_accuracy",
+        "learning_rate",
+        "gradient_norm",
+        "tokens_per_second",
+    }
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path)] == ["step-00000012", "step-00000010"]
+
+
+SCRIPT = """
+    import os, signal, sys
+    sys.path.insert(0, {tests!r})
+    from pathlib import Path
+    import test_training as t
+    from bert_edu.training import loop
+    kill_at, resume = int(sys.argv[2]), sys.argv[3] == "resume"
+    log = loop.Run.log
+    def log_and_die(self, *arguments):
+        log(self, *arguments)
+        if self.step == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+    loop.Run.log = log_and_die
+    t.run(Path(sys.argv[1]), resume=resume, accumulate=2)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+@pytest.mark.parametrize("kills", [[1], [7], [3, 6, 12]], ids=str)
+def test_killed_and_resumed_runs_end_bitwise_equal(kills, tmp_path):
+    expected, _ = run(tmp_path / "straight", accumulate=2)  # dropout is on: 0.1 everywhere
+    script = textwrap.dedent(SCRIPT).format(tests=str(Path(__file__).parent))
+    environment = os.environ | {"PYTHONPATH": str(Path(bert_edu.__file__).parent.parent)}
+
+    def start(kill_at, resume):
+        arguments = [str(tmp_path / "killed"), str(kill_at), "resume" if resume else "fresh"]
+        return subprocess.run(
+            [sys.executable, "-c", script, *arguments], env=environment, capture_output=True, text=True
+        )
+
+    for number, step in enumerate(kills):
+        assert start(step, resume=number > 0).returncode == -signal.SIGKILL
+    last = start(-1, resume=True)
+    assert last.returncode == 0, last.stderr
+    found = BertForPreTraining.from_pretrained(tmp_path / "killed")
+    assert_equal_weights(found, expected)
+
+    def curve(out):
+        return [(line["step"], line["mlm_loss"]) for line in metrics(out)]
+
+    assert curve(tmp_path / "killed") == curve(tmp_path / "straight")
+
+
+def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path):
+    expected, _ = run(tmp_path / "a")
+    run(tmp_path / "b")
+    newest = checkpoint.list_checkpoints(tmp_path / "b")[0]
+    weights = newest / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-50])
+    model, lines = run(tmp_path / "b", resume=True)
+    assert (
+        lines[0] == "step-00000012 is damaged (weights.safetensors is not what was written): passing it over"
+    )
+    assert "resuming after step 10" in lines[1]
+    assert_equal_weights(model, expected)
+
+
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (
+            lambda folder: (folder / "state.json").write_text('{"step": 1'),
+            "state.json is missing or cut short",
+        ),
+        (lambda folder: (folder / "optimizer.safetensors").unlink(), "optimizer.safetensors is missing"),
+    ],
+)
+def test_other_damage(tmp_path, damage, words):
+    run(tmp_path)
+    damage(checkpoint.list_checkpoints(tmp_path)[0])
+    assert words in run(tmp_path, resume=True)[1][0]
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    run(tmp_path, max_steps=5)
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(tmp_path, resume=True, max_steps=10)
+    monkeypatch.undo()
+    whole = checkpoint.newest_whole(tmp_path)
+    assert whole.name == "step-00000005"
+    assert not list((tmp_path / "checkpoints").glob(".partial*"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path):
+    run(tmp_path, max_steps=5)
+    model = fresh_model()
+    with pytest.raises(TrainingError, match=r"not finite at step \d+ \(epoch 0, block 0, batch \d+\)"):
+        run(
+            tmp_path,
+            resume=True,
+            model=model,
+            max_steps=500,
+            learning_rate=1e30,
+            clip_norm=1e9,
+            checkpoint_every=1000,
+        )
+    assert checkpoint.newest_whole(tmp_path).name == "step-00000005"
+
+
+def test_ctrl_c_saves(tmp_path, monkeypatch):
+    from bert_edu.training import loop
+
+    log = loop.Run.log
+
+    def log_and_interrupt(self, *arguments):
+        log(self, *arguments)
+        if self.step == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.Run, "log", log_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    monkeypatch.undo()
+    assert checkpoint.newest_whole(tmp_path).name == "step-00000007"
+    resumed, _ = run(tmp_path, resume=True)
+    assert_equal_weights(resumed, run(tmp_path / "straight")[0])
+
+
+def test_a_run_by_seconds_follows_the_elapsed_share():
+    by_time = Recipe(max_seconds=100, learning_rate=2.0, warmup=0.1)
+    assert by_time.learning_rate_at(0, 5) == pytest.approx(1.0)
+    assert by_time.learning_rate_at(0, 10) == pytest.approx(2.0)
+    assert by_time.learning_rate_at(0, 55) == pytest.approx(1.0)
+    assert by_time.is_over(10**6, 99) is False and by_time.is_over(0, 100) is True
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({}, "either max_steps or max_seconds"),
+        ({"max_steps": 1, "max_seconds": 1}, "either max_steps or max_seconds"),
+        ({"max_steps": 1, "schedule": "cosine"}, "triangle, google"),
+        ({"max_steps": 1, "warmup": 1.0}, "warmup"),
+        ({"max_steps": 1, "batch_tokens": 0}, "batch_tokens must be above 0"),
+    ],
+)
+def test_impossible_recipes(changes, words):
+    with pytest.raises(ValueError, match=words):
+        Recipe(**changes)
+
+
+def test_prefetching_keeps_order_and_passes_errors_on():
+    assert list(prefetched(range(50), depth=3)) == list(range(50))
+
+    def broken():
+        yield 1
+        raise ValueError("the third shelf")
+
+    stream = prefetched(broken())
+    assert next(stream) == 1
+    with pytest.raises(ValueError, match="third shelf"):
+        next(stream)
