@@ -77,6 +77,7 @@ def heatmap(
     ylabel: str = "",
     signed: bool = False,
     limit: float | None = None,
+    lowest: float = 0.0,
     decimals: int | None = 2,
     colour_bar: bool = False,
 ) -> Axes:
@@ -85,8 +86,9 @@ def heatmap(
     Args:
         matrix: (rows, columns), a tensor or array.
         rows, columns: labels; none for plain ticks.
-        signed: the numbers have both signs: red above zero, blue below, white at zero. Otherwise white = 0.
+        signed: the numbers have both signs: red above zero, blue below, white at zero.
         limit: the number that gets the full colour; by default the largest.
+        lowest: the number that is white, unless the numbers are signed.
         decimals: how many to write into each cell; None writes nothing (large matrices).
         colour_bar: draw the scale beside it.
     """
@@ -96,7 +98,7 @@ def heatmap(
     sns.heatmap(
         matrix,
         ax=ax,
-        vmin=-limit if signed else 0,
+        vmin=-limit if signed else lowest,
         vmax=limit,
         cmap=SIGNED if signed else SHARES,
         cbar=colour_bar,

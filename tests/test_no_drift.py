@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 import notebooks
-from bert_edu import BertConfig, BertModel
+from bert_edu import BertConfig, BertModel, BertTokenizer, tokenization, train_wordpiece
 from bert_edu.attention import MultiHeadSelfAttention, attention_bias, scaled_dot_product_attention
 from bert_edu.embeddings import BertEmbeddings, sinusoidal_positions
 from bert_edu.encoder import Encoder, EncoderLayer, FeedForward
 from bert_edu.model import Pooler
+from bert_edu.notebook import published_model
 from bert_edu.pretrained import published_names
 from helpers import batch, randomise
 
@@ -190,6 +191,37 @@ def hidden_states(*shape):
 
 def same(found, expected, tolerance=1e-10):
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+
+
+TEXTS = [
+    "The ferry left the island late. Ferries are later than rain; aaaa banana.",
+    "Zoë’s unplayed café, 1937 東京 🙂",
+    "x" * 101,
+]
+
+
+def test_chapter_2_wordpiece():
+    found = chapter("02_wordpiece")
+    counts = tokenization.count_words(TEXTS)
+    assert len(counts) > 20
+    for word in counts:
+        letters = tokenization.split_characters(word)
+        assert found.split_letters(word) == letters
+        for pair in (("##a", "##n"), ("a", "##a"), ("##a", "##a")):
+            assert found.merged(letters, pair) == tokenization.merge_pair(letters, pair)
+    words = [(tokenization.split_characters(word), count) for word, count in counts.items()]
+    expected = tokenization.piece_counts(words), tokenization.pair_counts(words)
+    assert found.count_pieces_and_pairs(words) == expected
+    for min_count in (1, 2, 3):
+        expected = list(tokenization.wordpiece_merges(counts, min_count))
+        assert list(found.recounted_merges(counts, min_count, tokenization.merge_score)) == expected
+    tokenizer = BertTokenizer.from_pretrained(published_model())
+    for vocabulary in (tokenizer.vocab, set(train_wordpiece(TEXTS, 80))):
+        for word in (word for text in TEXTS for word in tokenization.split_words(text)):
+            assert found.greedy_pieces(word, vocabulary) == tokenization.wordpiece(word, vocabulary)
+    pair = tokenizer(TEXTS[0], TEXTS[1])
+    expected = pair.input_ids, pair.token_type_ids, pair.attention_mask
+    assert found.encode_pair(TEXTS[0], TEXTS[1], tokenizer.vocab) == expected
 
 
 def test_chapter_3_embeddings():

@@ -1,0 +1,101 @@
+"""What the rendered book needs beyond Jupyter Book itself.
+
+- ``repo:`` and ``colab:`` links, made from the repository's address in ``_config.yml``, its only place:
+  ``<repo:README.md>``, ``[try it](colab:notebooks/04_attention.ipynb)``.
+- Hidden code cells whose toggle is called what it says, and equations that can be scrolled with the keyboard.
+- A bibliography that names papers as the text does, "Vaswani et al., 2017", and that screen readers can read.
+"""
+
+import re
+from collections import Counter
+
+from docutils import nodes
+from pybtex.plugin import register_plugin
+from pybtex.style.formatting.unsrt import Style as UnsrtStyle
+from pybtex.style.labels import BaseLabelStyle
+from pybtex.style.sorting import BaseSortingStyle
+from pybtex.style.template import field, href, join, sentence, tag
+
+
+def add_repository_links(app, config):
+    """Teach Markdown the link schemes ``repo:`` (a file on GitHub) and ``colab:`` (a notebook in Colab)."""
+    options = config.html_theme_options
+    repository = options["repository_url"].rstrip("/")
+    colab = repository.replace("https://github.com", options["launch_buttons"]["colab_url"] + "/github")
+    file = f"/blob/{options['repository_branch']}/" + "{{path}}"
+    config.myst_url_schemes = {
+        "http": None,
+        "https": None,
+        "mailto": None,
+        "repo": {"url": repository + file, "title": "{{path}}"},
+        "colab": {"url": colab + file, "title": "Open in Colab"},
+    }
+
+
+def mend_accessibility(app, pagename, templatename, context, doctree):
+    """Two faults of the pages as Sphinx and MyST-NB write them."""
+    if "body" in context:
+        body = context["body"]
+        # Every toggle of a hidden cell bears this label; a sighted reader sees another text.
+        body = body.replace(' aria-label="Toggle hidden content"', "")
+        # An equation wider than the window scrolls: let the keyboard reach it.
+        context["body"] = re.sub(r'<div class="((?:amsmath )?math )', r'<div tabindex="0" class="\1', body)
+
+
+class AuthorYearLabels(BaseLabelStyle):
+    """Labels such as "Wu et al., 2016"; a letter tells apart two papers that would share one."""
+
+    def format_labels(self, sorted_entries):
+        labels = [self.format_label(entry) for entry in sorted_entries]
+        seen = Counter()
+        for label in labels:
+            seen[label] += 1
+            yield label if labels.count(label) == 1 else label + chr(ord("a") + seen[label] - 1)
+
+    @staticmethod
+    def format_label(entry):
+        names = [" ".join(person.prelast_names + person.last_names) for person in entry.persons["author"]]
+        if len(names) > 2:
+            authors = f"{names[0]} et al."
+        else:
+            authors = " and ".join(names)
+        return f"{authors}, {entry.fields['year']}"
+
+
+class OldestFirst(BaseSortingStyle):
+    def sorting_key(self, entry):
+        return entry.fields["year"], entry.key
+
+
+class BookStyle(UnsrtStyle):
+    """Titles as they stand in references.bib, the paper's own page, and its ``use`` to the book."""
+
+    default_label_style = AuthorYearLabels
+    default_sorting_style = OldestFirst
+
+    def format_title(self, entry, which_field, as_sentence=True):
+        return sentence[field(which_field)] if as_sentence else field(which_field)
+
+    def format_url(self, entry):
+        return href(field("url", raw=True))["read it online"]
+
+    def format_web_refs(self, entry):
+        return join(sep=" ")[super().format_web_refs(entry), tag("em")[sentence[field("use")]]]
+
+
+def visit_citation(translator, node):
+    # docutils wraps the entries in role="list" but gives them a role that may not stand in one: a reader that
+    # goes by roles then announces an empty list.
+    translator.body.append(translator.starttag(node, "div", classes=["citation"]))
+
+
+def depart_citation(translator, node):
+    translator.body.append("</div>\n")
+
+
+def setup(app):
+    app.connect("config-inited", add_repository_links, priority=100)  # before MyST reads its configuration
+    app.connect("html-page-context", mend_accessibility)
+    register_plugin("pybtex.style.formatting", "book", BookStyle)
+    app.add_node(nodes.citation, override=True, html=(visit_citation, depart_citation))
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
