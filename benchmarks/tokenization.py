@@ -47,15 +47,22 @@ def main():
     runs = {name: lambda encode=encode: list(map(encode, paragraphs)) for name, encode in encoders.items()}
     seconds = medians(alternate(runs, arguments.rounds))
     ratio = seconds["ours, fast=False"] / seconds["transformers, BertTokenizerLegacy"]
-    write_result("tokenization_speed", {
-        "text": {"characters": len(text), "bytes": len(text.encode()), "paragraphs": len(paragraphs),
-                 "tokens": sum(map(len, expected))},
-        "rounds": arguments.rounds,
-        "tokenizers_version": tokenizers.__version__,
-        "seconds": {name: round(median, 3) for name, median in seconds.items()},
-        "ours_over_legacy": round(ratio, 3),
-        "paragraphs_whose_ids_differ_from_ours": differing,
-    })
+    write_result(
+        "tokenization_speed",
+        {
+            "text": {
+                "characters": len(text),
+                "bytes": len(text.encode()),
+                "paragraphs": len(paragraphs),
+                "tokens": sum(map(len, expected)),
+            },
+            "rounds": arguments.rounds,
+            "tokenizers_version": tokenizers.__version__,
+            "seconds": {name: round(median, 3) for name, median in seconds.items()},
+            "ours_over_legacy": round(ratio, 3),
+            "paragraphs_whose_ids_differ_from_ours": differing,
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 - ``repo:`` and ``colab:`` links, made from the repository's address in ``_config.yml``, its only place:
   ``<repo:README.md>``, ``[try it](colab:notebooks/04_attention.ipynb)``.
-- Hidden code cells whose toggle is called what it says, and equations that can be scrolled with the keyboard.
+- Hidden code cells under their own titles, and equations that can be scrolled with the keyboard.
 - A bibliography that names papers as the text does, "Vaswani et al., 2017", and that screen readers can read.
 """
 
@@ -30,6 +30,15 @@ def add_repository_links(app, config):
         "repo": {"url": repository + file, "title": "{{path}}"},
         "colab": {"url": colab + file, "title": "Open in Colab"},
     }
+
+
+def title_hidden_cells(app, doctree):
+    """Fold a cell that begins with ``# @title Solution 4.1`` under that title, as Colab does."""
+    for cell in doctree.findall(nodes.container):
+        if "prompt_show" in cell and (code := next(cell.findall(nodes.literal_block), None)) is not None:
+            if match := re.match(r"# @title (.+)", code.astext()):
+                title = re.sub("^Figure: ", "Code of the figure: ", match[1].strip())
+                cell["prompt_show"] = cell["prompt_hide"] = title
 
 
 def mend_accessibility(app, pagename, templatename, context, doctree):
@@ -95,6 +104,7 @@ def depart_citation(translator, node):
 
 def setup(app):
     app.connect("config-inited", add_repository_links, priority=100)  # before MyST reads its configuration
+    app.connect("doctree-read", title_hidden_cells)
     app.connect("html-page-context", mend_accessibility)
     register_plugin("pybtex.style.formatting", "book", BookStyle)
     app.add_node(nodes.citation, override=True, html=(visit_citation, depart_citation))
