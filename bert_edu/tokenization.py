@@ -427,7 +427,8 @@ class BertTokenizer:
         for index, text in enumerate(texts):
             check_text(text, f"texts[{index}]")
         if self._backend is not None:
-            return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+            encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+            return [encoding.ids for encoding in encodings]
         return [self._encode(text)[0] for text in texts]
 
     def batch(

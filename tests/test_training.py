@@ -442,7 +442,7 @@ def test_ctrl_c_saves(tmp_path, monkeypatch):
     def log_and_interrupt(self, *arguments):
         log(self, *arguments)
         if self.step == 7:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(loop.Run, "log", log_and_interrupt)
     with pytest.raises(KeyboardInterrupt):

@@ -3,9 +3,10 @@
 import contextlib
 import json
 import queue
+import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -79,6 +80,11 @@ class Recipe:
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)!r}")
+        if self.batch_tokens < self.max_length:
+            raise ValueError(
+                f"batch_tokens ({self.batch_tokens}) must hold at least one input of max_length "
+                f"({self.max_length})"
+            )
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup is a share of the run, at least 0 and below 1, not {self.warmup!r}")
 
@@ -172,6 +178,7 @@ def pretrain(
     valid: list[PreTrainingBatch] | None = None,
     resume: bool = False,
     report=print,
+    progress=None,
 ) -> dict[str, float]:
     """Pre-trains a model and leaves it, its tokenizer, its metrics and its checkpoints in a folder.
 
@@ -182,14 +189,27 @@ def pretrain(
         valid: held-out batches for `evaluate_pretraining`; None measures nothing.
         resume: go on from the newest whole checkpoint in `out`, if there is one.
         report: called with every line for the person who waits.
+        progress: called with the number of steps and of seconds that are done, before the first step and
+            after each one.
 
     Returns:
         The last evaluation, or an empty dictionary.
 
     Raises:
+        ValueError: when the parts do not fit each other, or `out` holds a run that is not to be resumed.
         TrainingError: when the loss is not finite; the last good checkpoint stays.
-        KeyboardInterrupt: after the state was saved.
+        KeyboardInterrupt: on Ctrl-C, after the running step; the state and the model so far are saved.
     """
+    if len(tokenizer) != model.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} tokens and the model a vocabulary of "
+            f"{model.config.vocab_size}: they do not belong together"
+        )
+    if recipe.max_length > model.config.max_position_embeddings:
+        raise ValueError(
+            f"max_length is {recipe.max_length}, but the model has "
+            f"{model.config.max_position_embeddings} positions"
+        )
     device = choose_device(recipe.device)
     precision = choose_precision(recipe.precision, device)
     seed_everything(recipe.seed)
@@ -213,9 +233,12 @@ def pretrain(
         whole_words=recipe.whole_words,
     )
     evaluation, started, before = {}, time.perf_counter(), run.seconds
+    interrupted = False
+    if progress is not None:
+        progress(run.step, run.seconds)
     with contextlib.closing(prefetched(stream.read_from(run.position))) as batches:
-        try:
-            while not recipe.is_over(run.step, run.seconds):
+        with interrupts_noted() as was_interrupted:
+            while not recipe.is_over(run.step, run.seconds) and not interrupted:
                 learning_rate = recipe.learning_rate_at(run.step, run.seconds)
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate
@@ -239,15 +262,17 @@ def pretrain(
                 over = recipe.is_over(run.step, run.seconds)
                 if valid and (over or run.step % recipe.evaluate_every == 0):
                     evaluation = run.evaluate(valid, tokenizer)
-                if run.step % recipe.checkpoint_every == 0 or over:
+                interrupted = was_interrupted()
+                if run.step % recipe.checkpoint_every == 0 or over or interrupted:
                     run.save()
-        except KeyboardInterrupt:
-            run.save()
-            report(f"stopped after step {run.step}; --resume goes on from here")
-            raise
+                if progress is not None:
+                    progress(run.step, run.seconds)
     model.eval()
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
+    if interrupted:
+        report(f"stopped after step {run.step}; --resume goes on from here")
+        raise KeyboardInterrupt
     return evaluation
 
 
@@ -285,6 +310,7 @@ class Run:
         if not all(map(torch.isfinite, (sums["mlm_loss"], sums["nsp_loss"]))) or (
             not torch.isfinite(sums["gradient_norm"]) and not skipped_by_scaler
         ):
+            self.write_lines()
             raise TrainingError(
                 f"the loss or its gradient is not finite at step {self.step} (epoch {self.position.epoch}, "
                 f"block {self.position.block}, batch {self.position.batch}): "
@@ -358,7 +384,10 @@ def choose_device(name: str) -> torch.device:
     """ "auto" is the GPU if there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:  # its own message lists two dozen kinds
+        raise ValueError(f"device must be auto, cpu, cuda, cuda:1 or the like, not {name!r}") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("device cuda was asked for, and PyTorch finds no GPU here: use --device cpu")
     return device
@@ -387,20 +416,23 @@ def prefetched(items: Iterable, depth: int = 8) -> Iterator:
     """The same items in the same order, made ahead by another thread while the model computes."""
     waiting, stop = queue.Queue(maxsize=depth), threading.Event()
 
+    def put(item, error=None):
+        while not stop.is_set():  # a full queue that nobody reads any more must not hold the thread
+            with contextlib.suppress(queue.Full):
+                return waiting.put((item, error), timeout=0.1)
+
     def work():
         try:
             for item in items:
-                while not stop.is_set():
-                    with contextlib.suppress(queue.Full):
-                        waiting.put((item, None), timeout=0.1)
-                        break
+                put(item)
                 if stop.is_set():
                     return
-            waiting.put((None, StopIteration()))
+            put(None, StopIteration())
         except BaseException as error:  # it belongs to whoever reads the items
-            waiting.put((None, error))
+            put(None, error)
 
-    threading.Thread(target=work, daemon=True).start()
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
     try:
         while True:
             item, error = waiting.get()
@@ -411,6 +443,33 @@ def prefetched(items: Iterable, depth: int = 8) -> Iterator:
             yield item
     finally:
         stop.set()
+        thread.join()  # Python may abort when it ends while a thread is still inside PyTorch
+
+
+@contextlib.contextmanager
+def interrupts_noted() -> Iterator[Callable[[], bool]]:
+    """Yields a function that says whether Ctrl-C was pressed; only a second press interrupts at once.
+
+    In the middle of a step, some parameters have moved and others have not: that is nothing to save.
+    """
+    pressed = []
+
+    def note(number, frame):
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+
+    # Outside the main thread, or where Ctrl-C means something else already, it is not ours to handle.
+    ours = threading.current_thread() is threading.main_thread() and (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def whole_lines(path: Path) -> list[str]:
