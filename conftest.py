@@ -36,8 +36,9 @@ DECISIVE = ("torch", "numpy", "pandas", "matplotlib", "seaborn", "tokenizers", "
 TOLERANCE = 8
 BLUR = 1  # pixels; an edge that anti-aliasing draws a little differently passes
 
-# The unit tests run in this process: no network, no window.
-os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", MPLBACKEND="agg")
+# The unit tests run in this process: no network, no window, and one thread: two that share a busy core
+# wait for each other, and a small training run takes many times longer.
+os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", MPLBACKEND="agg", OMP_NUM_THREADS="1")
 
 
 def pytest_addoption(parser):

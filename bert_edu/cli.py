@@ -202,6 +202,8 @@ def pretrain_command(
     dropout: Annotated[
         float | None,
         typer.Option(
+            min=0.0,
+            max=0.99,
             metavar="X",
             help="Probability of dropout, in every place. BERT's is 0.1; short runs learn faster without.",
             show_default="0, or that of --init",
@@ -210,6 +212,7 @@ def pretrain_command(
     initializer_range: Annotated[
         float | None,
         typer.Option(
+            min=1e-6,
             metavar="X",
             help="Spread of a new model's weights.",
             show_default="BERT's 0.02 at width 768, more for narrower models",
@@ -404,9 +407,7 @@ def _initial_model(options: dict, vocab_size: int) -> BertForPreTraining:
         max_position_embeddings=max(512, options["max_length"]),
     )
     # The spread that keeps a layer's output about as large as its input shrinks with the root of the width.
-    spread = options["initializer_range"]
-    if spread is None:
-        spread = round(0.02 * (768 / config.hidden_size) ** 0.5, 4)
+    spread = options["initializer_range"] or round(0.02 * (768 / config.hidden_size) ** 0.5, 4)
     config = replace(config, initializer_range=spread)
     model = BertForPreTraining(config)
     if options["sinusoids"]:
@@ -422,8 +423,10 @@ def _progress_bar(recipe: Recipe):
     """Gives what `pretrain` calls after every step; it draws a bar on a terminal and nothing elsewhere."""
     by_steps = recipe.max_steps is not None
     total = recipe.max_steps if by_steps else round(recipe.max_seconds)
+    unit = "steps" if by_steps else "s"
+    form = f"{{l_bar}}{{bar}}| {{n_fmt}}/{{total_fmt}} {unit}, {{remaining}} left"
     # disable=None: where stderr is no terminal
-    with tqdm(total=total, unit="step" if by_steps else "s", disable=None, leave=False) as bar:
+    with tqdm(total=total, bar_format=form, disable=None, leave=False) as bar:
 
         def progress(steps: int, seconds: float):
             bar.update(min(steps if by_steps else int(seconds), total) - bar.n)

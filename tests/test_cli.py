@@ -187,6 +187,8 @@ def test_the_entry_point_and_python_m_are_the_same_program():
         (["pretrain", "--out", "x", "--steps", "5"], "--steps"),
         (["pretrain", "--out", "x", "--preset", "huge"], "huge"),
         (["pretrain", "--out", "x", "--max-steps", "0"], "max-steps"),
+        (["pretrain", "--out", "x", "--dropout", "1.5"], "dropout"),
+        (["pretrain", "--out", "x", "--initializer-range", "0"], "initializer-range"),
         (["evaluate", "mlm", "--model", "x"], "--data"),
         (["fill-mask", "--model", "x"], "TEXT"),
     ],
@@ -291,6 +293,8 @@ def test_some_500_inputs_are_measured_while_a_run_goes_on(short_run, texts, tmp_
 
     some = held_out_batches(store, tokenizer, max_length=24, rows=500)
     assert 500 - 4096 // 24 < inputs(some) <= 500 < inputs(held_out_batches(store, tokenizer, max_length=24))
+    for batch in some:
+        assert (batch.input_ids[batch.labels != IGNORE] == tokenizer.mask_token_id).all()
     corpora = ["--corpus", texts / "novel.txt", "--valid", texts / "farm.txt", "--tokenizer", short_run]
     result = succeed("pretrain", "--out", tmp_path, *corpora, "--max-length", 24, "--max-steps", 1)
     scored = sum(int((batch.labels != IGNORE).sum()) for batch in some)
@@ -597,7 +601,6 @@ def test_tokenizers_by_either_method(texts, tmp_path):
         (["--max-length", "65"], "batch_tokens (64) must hold at least one input of max_length (65)"),
         (["--warmup", "2"], "warmup is a share"),
         (["--learning-rate", "-1"], "learning_rate must be above 0"),
-        (["--dropout", "1.5"], "hidden_dropout_prob"),
         (["--device", "toaster"], "not 'toaster'"),
         (["--init", "{texts}"], "has no"),
         (["--init", "{run}", "--preset", "mini"], "--preset is for a new model"),
@@ -623,7 +626,8 @@ def test_runs_that_cannot_begin(arguments, words, texts, short_run, tmp_path):
     if not given & {"--init", "--vocab-size"}:
         arguments += ["--vocab-size", 200]
     assert words in refuse("pretrain", "--out", tmp_path / "run", *arguments)
-    # and nothing is left that is in the way of a second try
+    # It is noticed before there is anything. Too little text shows only later, and a second try is possible.
+    assert (tmp_path / "run").exists() == ("one_word" in str(arguments))
     succeed("pretrain", "--out", tmp_path / "run", "--corpus", texts / "farm.txt", *RUN)
 
 

@@ -39,7 +39,7 @@ def test_preset_takes_changes():
 
 
 def test_round_trip_through_json(tmp_path):
-    config = BertConfig.preset("tiny", hidden_act="relu", layer_norm_eps=1e-5)
+    config = BertConfig.preset("tiny", hidden_act="relu", layer_norm_eps=1e-5, hidden_dropout_prob=0.0)
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config.to_dict() | {"torch_dtype": "float32", "an_unknown_field": 3}))
     assert BertConfig.from_json(path) == config
@@ -58,6 +58,7 @@ def test_round_trip_through_json(tmp_path):
         (dict(vocab_size=30522.0), ["vocab_size", "whole number", "30522.0"]),
         (dict(type_vocab_size=True), ["type_vocab_size", "True"]),
         (dict(layer_norm_eps=0.0), ["layer_norm_eps", "above 0"]),
+        (dict(layer_norm_eps=True), ["layer_norm_eps", "True"]),
         (dict(initializer_range=float("inf")), ["initializer_range", "inf"]),
         (dict(vocab_size=50, pad_token_id=50), ["pad_token_id", "0 to 49", "50"]),
         (dict(pad_token_id=None), ["pad_token_id", "None"]),
@@ -68,6 +69,24 @@ def test_bad_values_name_the_field(changes, words):
         BertConfig(**changes)
     for word in words:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vocab_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "max_position_embeddings",
+        "type_vocab_size",
+    ],
+)
+def test_every_size_is_checked(name):
+    for value in (0, -1, 2.0, None, "2"):
+        with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1, not {value!r}"):
+            BertConfig(**{name: value})
 
 
 def test_unknown_preset():

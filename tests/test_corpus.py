@@ -38,22 +38,25 @@ def many(count, seed=0):
 # ---- Sentences ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sentences", [
-    ["It rains.", "We stay!", "Why?", "Because."],
-    ["Fruits, e.g. Bananas, i.e. The yellow ones, grow here.", "Cf. Table two."],
-    ["Mr. Smith met Dr. Who vs. Mrs. J. R. Jones."],
-    ["She went to the U.S. Senate at St. Mary's."],
-    ["He lives in the U.S.", "The train was late at 9 a.m.", "It always is."],
-    ["Anne (Ph.D. Cambridge) works at Acme Inc. Boston."],
-    ["Pi is 3.14.", "Python 3.11.7 has torch.nn and a file.name."],
-    ["See no. 63 and Fig. 3 on p. 12.", "She said no.", "Later he left."],
-    ["Devlin et al. (2019) did it.", "So did Liu et al.", "They used more data."],
-    ['"What?" he asked.', '"Nothing!"', "(So it was.)", "“Really?!”", "Yes…", "And so on...", "Done."],
-    ["It was I.", "Nobody else came."],
-    ["It costs 5.", "3 men paid it."],
-    ["no capital. so no cut here. at all"],
-    ["Élan vital.", "Über alles."],
-])
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ["It rains.", "We stay!", "Why?", "Because."],
+        ["Fruits, e.g. Bananas, i.e. The yellow ones, grow here.", "Cf. Table two."],
+        ["Mr. Smith met Dr. Who vs. Mrs. J. R. Jones."],
+        ["She went to the U.S. Senate at St. Mary's."],
+        ["He lives in the U.S.", "The train was late at 9 a.m.", "It always is."],
+        ["Anne (Ph.D. Cambridge) works at Acme Inc. Boston."],
+        ["Pi is 3.14.", "Python 3.11.7 has torch.nn and a file.name."],
+        ["See no. 63 and Fig. 3 on p. 12.", "She said no.", "Later he left."],
+        ["Devlin et al. (2019) did it.", "So did Liu et al.", "They used more data."],
+        ['"What?" he asked.', '"Nothing!"', "(So it was.)", "“Really?!”", "Yes…", "And so on...", "Done."],
+        ["It was I.", "Nobody else came."],
+        ["It costs 5.", "3 men paid it."],
+        ["no capital. so no cut here. at all"],
+        ["Élan vital.", "Über alles."],
+    ],
+)
 def test_sentences_are_cut_where_they_end(sentences):
     assert split_sentences(" ".join(sentences)) == sentences
 
@@ -198,13 +201,16 @@ def test_an_empty_split_is_refused_and_told_from_an_empty_corpus(tmp_path):
         load(written(tmp_path / "a.txt", "A single document."), "valid")
 
 
-@pytest.mark.parametrize("content, position", [
-    ("Café.\n".encode("latin-1"), 3),
-    ("Née\r\n\n".encode() + b"ab\xff\n", 9),
-    (b"A line.\nPK\x03\x04\0\0", 12),
-    ("A line.\n".encode("utf-16"), 0),
-    (b"x" * (10**6 - 1) + "é".encode() + b"\xe9", 10**6 + 1),
-])
+@pytest.mark.parametrize(
+    "content, position",
+    [
+        ("Café.\n".encode("latin-1"), 3),
+        ("Née\r\n\n".encode() + b"ab\xff\n", 9),
+        (b"A line.\nPK\x03\x04\0\0", 12),
+        ("A line.\n".encode("utf-16"), 0),
+        (b"x" * (10**6 - 1) + "é".encode() + b"\xe9", 10**6 + 1),
+    ],
+)
 @pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
 def test_a_file_that_is_no_text_is_refused_at_its_first_wrong_byte(tmp_path, content, position, name):
     path = written(tmp_path / name, content)
@@ -300,7 +306,9 @@ def test_without_the_network_one_is_told_what_to_do(registered):
 def test_a_server_that_does_not_answer_is_reported_alike(tmp_path, monkeypatch):
     monkeypatch.setenv("BERT_EDU_DATA", str(tmp_path))
     monkeypatch.setitem(module.DOWNLOADS, "nowhere", Download("http://127.0.0.1:9/text.txt", "0" * 64))
-    with pytest.raises(ConnectionError, match="nowhere could not be fetched from http://127.0.0.1:9/text.txt"):
+    with pytest.raises(
+        ConnectionError, match="nowhere could not be fetched from http://127.0.0.1:9/text.txt"
+    ):
         load("nowhere")
 
 
@@ -321,6 +329,20 @@ def test_mark_up_is_removed_and_words_are_kept():
         "Return a Tensor like input or other, see torch.abs.",
         "The manual and the notes say how to pass *args to it.",
     ]
+
+
+def test_a_full_stop_is_added_and_a_first_letter_made_large_where_they_are_missing():
+    assert prose("return the size of it") == ["Return the size of it."]
+
+
+def test_of_a_list_of_terms_what_is_said_about_them_is_kept():
+    assert prose("""Scale it.
+
+        fast
+            The values are scaled at once.
+        slow
+            They are scaled one by one.
+    """) == ["The values are scaled at once.", "They are scaled one by one."]
 
 
 def test_code_tables_formulas_and_lists_of_names_are_dropped_with_what_leads_up_to_them():
@@ -359,12 +381,19 @@ def test_code_tables_formulas_and_lists_of_names_are_dropped_with_what_leads_up_
         See Also
         --------
         other : The other function is here.
-    """) == ["Draw the samples in order.", "This is how it is used.", "The rest is prose.",
-             "After it comes another paragraph.", "This is said on the side of the page."]
+    """) == [
+        "Draw the samples in order.",
+        "This is how it is used.",
+        "The rest is prose.",
+        "After it comes another paragraph.",
+        "This is said on the side of the page.",
+    ]
 
 
-@pytest.mark.parametrize("docstring", [
-    """Scale it.
+@pytest.mark.parametrize(
+    "docstring",
+    [
+        """Scale it.
 
     Parameters
     ----------
@@ -379,7 +408,7 @@ def test_code_tables_formulas_and_lists_of_names_are_dropped_with_what_leads_up_
     ValueError
         If there is no value in it.
     """,
-    """Scale it.
+        """Scale it.
 
     Args:
         x (Tensor, optional): the values to scale
@@ -389,7 +418,7 @@ def test_code_tables_formulas_and_lists_of_names_are_dropped_with_what_leads_up_
     Raises:
         ValueError: if there is no value in it.
     """,
-    """Scale it.
+        """Scale it.
 
     :param x: the values to scale
         and to draw.
@@ -397,22 +426,26 @@ def test_code_tables_formulas_and_lists_of_names_are_dropped_with_what_leads_up_
     :param float size: How large all of it becomes.
     :raises ValueError: if there is no value in it.
     """,
-])
+    ],
+)
 def test_of_parameters_the_descriptions_are_kept(docstring):
     assert prose(docstring) == ["The values to scale and to draw.", "How large all of it becomes."]
 
 
-@pytest.mark.parametrize("sentence", [
-    "Too short a.",
-    "alpha, beta, gamma, delta, epsilon, zeta, eta.",
-    "WARNING: THIS WILL BE REMOVED IN THE NEXT VERSION.",
-    "Set x = y to get the value of it.",
-    "It is described at https://example.org in a report.",
-    "Elle donne une valeur toujours nulle.",
-    "The value is given by",
-    "Open (a bracket that is not closed.",
-    "Calls foo_bar, baz_qux2 and x.y_z of a_b in c_d.",
-])
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "It is short.",
+        "alpha, beta, gamma, delta, epsilon, zeta, eta.",
+        "WARNING: THIS WILL BE REMOVED IN THE NEXT VERSION.",
+        "Set x = y to get the value of it.",
+        "It is described at https://example.org in a report.",
+        "Elle donne une valeur toujours nulle.",
+        "The value is given by",
+        "Open (a bracket that is not closed.",
+        "Calls foo_bar, baz_qux2 and x.y_z of a_b in c_d.",
+    ],
+)
 def test_what_is_no_english_sentence_is_dropped(sentence):
     assert prose(f"{sentence}\n\nThis is a sentence of prose.") == ["This is a sentence of prose."]
 
@@ -462,7 +495,8 @@ LIBRARY = {
     ("lib", "lib.core", "A"): ["This is the class in it."],
     ("lib", "lib.core", "A.method"): ["This is the method of it."],
     ("lib", "lib.core", "torch.abs"): [
-        "This is about the absolute value of it.", "It goes on for a while after that, as here.",
+        "This is about the absolute value of it.",
+        "It goes on for a while after that, as here.",
     ],
     ("lib", "lib.core", "relu"): ["This one is given back by a call of a function."],
     ("lib", "lib.core", "lib.core.B.size"): ["This is the size of the whole array in bytes."],

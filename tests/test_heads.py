@@ -33,10 +33,13 @@ def test_masked_language_model_loss_by_hand():
 def test_only_scored_positions_go_through_the_decoder_and_the_loss_is_the_same():
     model, inputs = fresh(BertForPreTraining), batch(SMALL)
     labels = pretraining_labels(inputs, SMALL)
+    through_the_head = []
+    model.mlm_head.register_forward_hook(lambda head, given, logits: through_the_head.append(logits.shape))
     everything, scored = model(**inputs), model(**inputs, **labels)
     assert everything.loss is None and everything.prediction_logits.shape == (13, 7, SMALL.vocab_size)
     assert scored.prediction_logits is None
     chosen = labels["labels"] != -100
+    assert through_the_head == [(13, 7, SMALL.vocab_size), (int(chosen.sum()), SMALL.vocab_size)]
     torch.testing.assert_close(scored.scored_logits, everything.prediction_logits[chosen])
     full = F.cross_entropy(everything.prediction_logits.transpose(1, 2), labels["labels"], ignore_index=-100)
     torch.testing.assert_close(scored.mlm_loss, full)
@@ -56,6 +59,14 @@ def test_unscored_labels_do_not_matter_and_scored_ones_do():
     torch.testing.assert_close(
         model(**inputs, labels=other).mlm_loss, F.cross_entropy(logits[rest], other[rest])
     )
+
+
+def test_the_word_with_id_0_is_scored_like_any_other():
+    model, inputs = fresh(BertForPreTraining), batch(SMALL)
+    labels = torch.full_like(inputs["input_ids"], -100)
+    labels[:, 0] = 0
+    expected = -model(**inputs).prediction_logits[:, 0].log_softmax(-1)[:, 0].mean()
+    torch.testing.assert_close(model(**inputs, labels=labels).mlm_loss, expected)
 
 
 def test_no_masked_token_gives_a_finite_loss_and_gradient():
@@ -123,6 +134,22 @@ def test_question_answering():
     expected = (F.cross_entropy(output.start_logits, start) + F.cross_entropy(output.end_logits, end)) / 2
     torch.testing.assert_close(output.loss, expected)
     assert not torch.equal(output.start_logits, output.end_logits)
+
+
+@pytest.mark.parametrize(
+    "model_class",
+    [
+        BertForPreTraining,
+        BertForSequenceClassification,
+        BertForTokenClassification,
+        BertForQuestionAnswering,
+    ],
+)
+def test_what_the_body_shows_comes_through_the_heads(model_class):
+    model, inputs = fresh(model_class), batch(SMALL) | dict(output_attentions=True, output_hidden_states=True)
+    expected, found = model.bert(**inputs), model(**inputs)
+    torch.testing.assert_close(found.hidden_states, expected.hidden_states, rtol=0, atol=0)
+    torch.testing.assert_close(found.attentions, expected.attentions, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from bert_edu import (
 from bert_edu.attention import MultiHeadSelfAttention, attention_bias, scaled_dot_product_attention
 from bert_edu.embeddings import BertEmbeddings, sinusoidal_positions
 from bert_edu.encoder import EncoderLayer, FeedForward
+from bert_edu.model import initialise_weights
 from helpers import ODD_CONFIGS, SMALL, batch, pretraining_labels, randomise
 
 PUBLISHED_COUNTS = {  # BertModel with V = 30,522
@@ -206,6 +207,33 @@ def test_a_token_reads_both_sides_and_only_its_own_row(model):
     assert changed[0].all() and not changed[1].any()
 
 
+def test_the_longest_sequence_fits(model):
+    longest = SMALL.max_position_embeddings
+    ids = torch.arange(longest)[None]
+    assert model(ids).last_hidden_state.shape == (1, longest, SMALL.hidden_size)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32, torch.float32])
+def test_masks_of_every_type_and_short_ids_give_the_same(model, dtype):
+    inputs = batch(SMALL)
+    expected = model(**inputs).last_hidden_state
+    found = model(
+        inputs["input_ids"].int(),
+        attention_mask=inputs["attention_mask"].to(dtype),
+        token_type_ids=inputs["token_type_ids"].int(),
+    ).last_hidden_state
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_it_compiles_in_one_piece(model):
+    """Checking ids looks at their values, and in a compiled graph that would be a break."""
+    inputs = batch(SMALL)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(
+        compiled(**inputs).last_hidden_state, model(**inputs).last_hidden_state, rtol=0, atol=0
+    )
+
+
 def test_positions_and_segments_matter(model):
     ids = torch.tensor([[5, 6, 7]])
     straight = model(ids).last_hidden_state[0]
@@ -253,6 +281,37 @@ def test_initial_weights():
             if parameter.numel() > 10_000:  # 0.02 * sqrt(1 - 4 phi(2) / (2 Phi(2) - 1)) = 0.017592
                 assert parameter.std().item() == pytest.approx(0.017592, rel=0.02), name
     assert model.bert.embeddings.token.weight[0].any()  # no row of zeros for [PAD]
+
+
+@pytest.mark.parametrize(
+    "model_class",
+    [
+        BertModel,
+        BertForPreTraining,
+        BertForSequenceClassification,
+        BertForTokenClassification,
+        BertForQuestionAnswering,
+    ],
+)
+def test_every_part_of_every_model_starts_from_its_initializer_range(model_class):
+    torch.manual_seed(0)
+    model = model_class(BertConfig(**(SMALL.to_dict() | dict(initializer_range=0.1))))
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1:
+            assert (parameter == float("norm.weight" in name)).all(), name
+        else:
+            assert 0.1 < parameter.abs().max() <= 0.2, name
+        if parameter.numel() > 1000:
+            assert parameter.std().item() == pytest.approx(0.088, rel=0.06), name
+
+
+def test_weights_can_be_initialised_again(model):
+    initialise_weights(model, 0.1)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1:
+            assert (parameter == float("norm.weight" in name)).all(), name
+        else:
+            assert 0.1 < parameter.abs().max() <= 0.2, name
 
 
 @pytest.mark.parametrize("preset, vocab_size", [("tiny", 30522), ("mini", 8192)])
@@ -324,6 +383,14 @@ def test_embeddings_and_feed_forward_drop_where_they_say():
     embedded = BertEmbeddings(config).train()(torch.ones(4, 20, dtype=torch.long))
     assert (embedded == 0).float().mean().item() == pytest.approx(0.5, abs=0.05)  # after LayerNorm
     assert not [part for part in FeedForward(config).modules() if isinstance(part, torch.nn.Dropout)]
+
+
+def test_dropout_falls_on_what_is_added_and_never_on_the_residual():
+    layer = EncoderLayer(SMALL).train()
+    randomise(layer)
+    layer.dropout = torch.nn.Dropout(1.0)  # all of it: what is left has not been through dropout
+    hidden = torch.randn(2, 7, 34, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(layer(hidden)[0], layer.feed_forward_norm(layer.attention_norm(hidden)))
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,21 @@ def test_a_new_head_gets_the_number_of_labels_asked_for(folder):
     assert classifier.classifier.out_features == 7
 
 
+def test_the_number_of_labels_asked_for_goes_before_the_stored_names(folder):
+    set_config(folder, id2label={"0": "no", "1": "yes"}, label2id={"no": 0, "yes": 1})
+    with pytest.warns(UserWarning, match="classifier.weight"):
+        assert BertForSequenceClassification.from_pretrained(folder).label_names == ["no", "yes"]
+    with pytest.warns(UserWarning, match="classifier.weight"):
+        classifier = BertForSequenceClassification.from_pretrained(folder, num_labels=7)
+    assert classifier.classifier.out_features == len(classifier.label_names) == 7
+
+
+def test_class_names_keep_their_order_beyond_ten(tmp_path):
+    names = [f"class {number}" for number in range(12)]
+    BertForSequenceClassification(SMALL, 12, names).save_pretrained(tmp_path)
+    assert BertForSequenceClassification.from_pretrained(tmp_path).label_names == names
+
+
 def test_older_names_are_understood(model, folder):
     def older(tensors):
         names = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}

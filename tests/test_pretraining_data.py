@@ -93,6 +93,21 @@ def test_pairs_fill_the_length_with_whole_sentences():
     assert min(short) <= 21 and short[40] < len(list(short.elements())) / 2
 
 
+def test_the_cut_falls_anywhere_and_the_second_part_only_fills_up():
+    one_token_sentences = documents(count=60, sentences=400, words=1)
+    lengths = {0: set(), 1: set()}
+    for pair in pairs_of(one_token_sentences, short_probability=0.0):
+        lengths[pair.next_sentence_label].add(len(pair.first))
+    # 37 tokens in all, at least one on each side: a longer second part would cut first parts short.
+    assert lengths[0] == set(range(1, 37)) and lengths[1] >= set(range(1, 37))
+
+
+def test_only_the_documents_asked_for_are_cut():
+    corpus = documents(count=9)
+    for pair in pairs_of(corpus, numbers=[4], short_probability=0.0):
+        assert contains(flat(corpus[4]), pair.first)
+
+
 def test_one_sentence_documents_always_get_a_random_second():
     pairs = pairs_of(documents(count=30, sentences=1))
     assert len(pairs) == 30 and all(pair.next_sentence_label == 1 for pair in pairs)
@@ -145,6 +160,8 @@ def test_truncation_takes_from_the_longer_at_both_ends():
     assert len(fronts) > 5  # not always from the same end
     cut = truncated(Pair(first, list(range(200, 230)), 1), 20, generator())
     assert (len(cut.first), len(cut.second), cut.next_sentence_label) == (10, 10, 1)
+    cut = truncated(Pair(first, list(range(200, 230)), 1), 21, generator())
+    assert (len(cut.first), len(cut.second)) == (11, 10)  # of two equals the second gives, as in Google's
 
 
 def test_strings_and_ids_give_the_same_pairs():
@@ -236,6 +253,7 @@ def test_random_tokens_are_ordinary_and_from_the_whole_vocabulary():
     drawn = masked[labels != -100]
     assert drawn.min() >= FIRST_WORD
     assert len(drawn.unique()) == TOKENIZER.vocab_size - 5
+    assert (drawn == ids[labels != -100]).float().mean() < 0.01  # the original only by chance, 1 in 502
 
 
 def test_for_measuring_all_become_mask():
@@ -281,6 +299,14 @@ def test_whole_words():
     counts = chosen.sum(1)
     assert counts.max() == round(0.15 * len(row)) == 7 and counts.float().mean() > 6.8
     assert chosen[:, words[0]].any()  # three pieces are not passed over
+
+
+def test_a_piece_after_a_special_token_begins_a_word():
+    x, y = TOKENIZER.token_to_id("##x"), TOKENIZER.token_to_id("##y")
+    row = [TOKENIZER.cls_token_id, 10, TOKENIZER.sep_token_id, x, y, 11, TOKENIZER.sep_token_id]
+    _, labels = mask_tokens(torch.tensor([row] * 50), TOKENIZER, generator=generator(), whole_words=True)
+    chosen = labels != -100  # one token a row, so never the word x y
+    assert chosen[:, 1].any() and chosen[:, 5].any() and not chosen[:, 3:5].any()
 
 
 # Batches, and the endless stream
@@ -337,6 +363,27 @@ def test_epochs_differ_and_seeds_differ():
     )
 
 
+def test_an_epoch_reads_every_document_once_and_each_epoch_in_another_order():
+    corpus = documents(count=20, sentences=1)  # one pair each
+    stream = PreTrainingBatches(corpus, TOKENIZER, max_length=40, batch_tokens=200, block_size=6)
+    firsts = {0: {}, 1: {}}  # epoch -> block -> the first sentences
+    for position, batch in stream.read_from():
+        if position.epoch > 1:
+            break
+        originals = torch.where(batch.labels == -100, batch.input_ids, batch.labels)
+        firsts[position.epoch].setdefault(position.block, []).extend(map(tuple, originals[:, 1:7].tolist()))
+    for blocks in firsts.values():
+        assert [len(blocks[block]) for block in range(4)] == [6, 6, 6, 2]
+        assert sorted(sum(blocks.values(), [])) == sorted(tuple(document[0]) for document in corpus)
+    assert set(firsts[0][0]) != set(firsts[1][0])
+
+
+def test_the_same_text_is_masked_anew_in_each_epoch():
+    stream = PreTrainingBatches(documents(count=1), TOKENIZER, max_length=100, batch_tokens=2000)
+    masks = [next(stream.read_from(Position(epoch)))[1].labels for epoch in range(2)]
+    assert not torch.equal(*masks)
+
+
 def test_a_batch_must_hold_an_input():
     with pytest.raises(ValueError, match=r"batch_tokens \(30\).*max_length \(40\)"):
         PreTrainingBatches(documents(), TOKENIZER, max_length=40, batch_tokens=30)
@@ -356,6 +403,17 @@ def test_the_store_gives_back_the_documents(on_disk, tmp_path):
         store[3]
     if on_disk:
         assert list(TokenStore.open(tmp_path / "ids", TOKENIZER)) == expected
+
+
+@pytest.mark.parametrize("vocab_size, size", [(2**16 - 1, 2), (2**16, 4)])
+def test_ids_of_large_vocabularies_fit(vocab_size, size, tmp_path):
+    """The id that ends a sentence is `vocab_size` itself: two bytes hold it up to 65,535."""
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = BertTokenizer([*specials, *(f"w{number}" for number in range(vocab_size - 5))])
+    last = vocab_size - 1
+    store = TokenStore.build([[f"w{last - 5} w0", "w1"]], tokenizer, tmp_path)
+    assert store[0] == [[last, 5], [6]]
+    assert (tmp_path / "ids.bin").stat().st_size == 5 * size
 
 
 def test_an_empty_corpus_is_refused():

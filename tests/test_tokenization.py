@@ -149,14 +149,17 @@ def vocabulary():
 # ---- The rules ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text, expected", [
-    ("a\tb\nc\rd", "a b c d"),  # control characters by their category, but white space
-    ("a\u00a0b\u3000c\u2028d\u2003e", "a b c d e"),  # no-break, ideographic, line separator, em space
-    ("a\0b\ufffdc\x07d\x7fe", "abcde"),
-    ("soft\u00adhyphen zero\u200bwidth \ufeffmark", "softhyphen zerowidth mark"),
-    ("private\ue000use", "privateuse"),
-    ("A é 😀 . ½", "A é 😀 . ½"),  # everything else stays
-])
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("a\tb\nc\rd", "a b c d"),  # control characters by their category, but white space
+        ("a\u00a0b\u3000c\u2028d\u2003e", "a b c d e"),  # no-break, ideographic, line separator, em space
+        ("a\0b\ufffdc\x07d\x7fe", "abcde"),
+        ("soft\u00adhyphen zero\u200bwidth \ufeffmark", "softhyphen zerowidth mark"),
+        ("private\ue000use", "privateuse"),
+        ("A é 😀 . ½", "A é 😀 . ½"),  # everything else stays
+    ],
+)
 def test_clean(text, expected):
     assert clean(text) == expected
 
@@ -165,8 +168,12 @@ def test_ideographs_become_words_kana_and_hangul_do_not():
     assert space_out_ideographs("a漢字b") == "a 漢  字 b"
     assert space_out_ideographs("ひらカナ한국") == "ひらカナ한국"
     blocks = [
-        (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2CEAF),
-        (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
+        (0x4E00, 0x9FFF),
+        (0x3400, 0x4DBF),
+        (0x20000, 0x2A6DF),
+        (0x2A700, 0x2CEAF),
+        (0xF900, 0xFAFF),
+        (0x2F800, 0x2FA1F),
     ]
     for first, last in blocks:
         for inside in (chr(first), chr(last)):
@@ -196,14 +203,22 @@ def test_punctuation():
         assert space_out_punctuation(char) == char
 
 
-@pytest.mark.parametrize("text, uncased, cased", [
-    ("\tHeLLo!how  \n Are yoU?  ", "hello ! how are you ?", "HeLLo ! how Are yoU ?"),
-    ("Don't café-crème", "don ' t cafe - creme", "Don ' t café - crème"),
-    ("ab漢字CD", "ab 漢 字 cd", "ab 漢 字 CD"),
-    ("U.S.A. 3.14", "u . s . a . 3 . 14", "U . S . A . 3 . 14"),
-    ("a\u226eb", "a < b", "a\u226eb"),  # "not less than" is "<" and a stroke: uncased, the stroke falls off
-    ("", "", ""), (" \n\u00a0\u200b ", "", ""),
-])
+@pytest.mark.parametrize(
+    "text, uncased, cased",
+    [
+        ("\tHeLLo!how  \n Are yoU?  ", "hello ! how are you ?", "HeLLo ! how Are yoU ?"),
+        ("Don't café-crème", "don ' t cafe - creme", "Don ' t café - crème"),
+        ("ab漢字CD", "ab 漢 字 cd", "ab 漢 字 CD"),
+        ("U.S.A. 3.14", "u . s . a . 3 . 14", "U . S . A . 3 . 14"),
+        (
+            "a\u226eb",
+            "a < b",
+            "a\u226eb",
+        ),  # "not less than" is "<" and a stroke: uncased, the stroke falls off
+        ("", "", ""),
+        (" \n\u00a0\u200b ", "", ""),
+    ],
+)
 def test_split_words(text, uncased, cased):
     assert split_words(text) == uncased.split()
     assert split_words(text, do_lower_case=False) == cased.split()
@@ -223,16 +238,22 @@ def test_character_by_character_is_the_same_as_rule_by_rule(do_lower_case):
     assert prepare_character("É") == "e"
 
 
-@pytest.mark.parametrize("word, pieces", [
-    ("unwanted", ["un", "##want", "##ed"]),
-    ("unwantedx", ["[UNK]"]),  # "x" is unknown: so is the word
-    ("wantun", ["want", "##un"]),
-    ("undo", ["[UNK]"]),  # greedy: "und" is taken, and "##o" does not exist, though "un" + "##do" would fit
-    ("want", ["want"]),
-    ("", []),
-    ("un" + "un" * 49, ["un"] + ["##un"] * 49),  # 100 characters
-    ("un" + "un" * 49 + "n", ["[UNK]"]),  # 101
-])
+@pytest.mark.parametrize(
+    "word, pieces",
+    [
+        ("unwanted", ["un", "##want", "##ed"]),
+        ("unwantedx", ["[UNK]"]),  # "x" is unknown: so is the word
+        ("wantun", ["want", "##un"]),
+        (
+            "undo",
+            ["[UNK]"],
+        ),  # greedy: "und" is taken, and "##o" does not exist, though "un" + "##do" would fit
+        ("want", ["want"]),
+        ("", []),
+        ("un" + "un" * 49, ["un"] + ["##un"] * 49),  # 100 characters
+        ("un" + "un" * 49 + "n", ["[UNK]"]),  # 101
+    ],
+)
 def test_wordpiece(word, pieces):
     assert wordpiece(word, {"un", "want", "##want", "##ed", "##un", "und", "##do", "##n"}) == pieces
 
@@ -253,8 +274,7 @@ def test_random_strings(vocabulary, which, do_lower_case):
     expected = theirs(texts[: COUNT // 2], pairs, return_offsets_mapping=True)
     alone = theirs(texts[COUNT // 2 :], return_offsets_mapping=True)
     expected = [
-        [rows[key][index] for key in KEYS]
-        for rows in (expected, alone) for index in range(COUNT // 2)
+        [rows[key][index] for key in KEYS] for rows in (expected, alone) for index in range(COUNT // 2)
     ]
     differ = Counter()
     for index, text in enumerate(texts):
@@ -277,7 +297,11 @@ def test_which_characters_differ(do_lower_case):
     old = unicodedata.ucd_3_2_0
     assigned = [char for char in map(chr, range(0xE0080)) if old.category(char) not in ("Cn", "Cs")]
     inside_blocks = [  # alike from first to last: their ends will do
-        (0x3410, 0x4DB0), (0x4E10, 0x9F90), (0xAC40, 0xD790), (0x20010, 0x2A6D0), (0xE010, 0xF8F0)
+        (0x3410, 0x4DB0),
+        (0x4E10, 0x9F90),
+        (0xAC40, 0xD790),
+        (0x20010, 0x2A6D0),
+        (0xE010, 0xF8F0),
     ]
     tried = [char for char in assigned if not any(first < ord(char) < last for first, last in inside_blocks)]
     vocabulary = dict.fromkeys(SPECIAL_TOKENS)
@@ -373,23 +397,29 @@ def test_truncation_is_the_reference_s_longest_first(vocabulary, fast):
             pair = None if second is None else " ".join(reversed(letters[:second]))
             for max_length in range(2 if pair is None else 3, 18):
                 expected = theirs(
-                    [text], None if pair is None else [pair], return_offsets_mapping=True,
-                    truncation="longest_first", max_length=max_length,
+                    [text],
+                    None if pair is None else [pair],
+                    return_offsets_mapping=True,
+                    truncation="longest_first",
+                    max_length=max_length,
                 )
                 rows = [expected[key][0] for key in KEYS]
                 assert as_rows(ours(text, pair, max_length=max_length)) == rows
 
 
-@pytest.mark.parametrize("first, second, room, kept", [
-    (3, 4, 7, (3, 4)),  # it fits
-    (9, 2, 7, (5, 2)),  # only the longer one is cut
-    (2, 9, 7, (2, 5)),
-    (9, 8, 7, (4, 3)),  # both: the odd token stays with the longer one,
-    (8, 9, 7, (3, 4)),
-    (8, 8, 7, (3, 4)),  # and with the second when they are equal
-    (9, 0, 7, (7, 0)),
-    (5, 5, 0, (0, 0)),
-])
+@pytest.mark.parametrize(
+    "first, second, room, kept",
+    [
+        (3, 4, 7, (3, 4)),  # it fits
+        (9, 2, 7, (5, 2)),  # only the longer one is cut
+        (2, 9, 7, (2, 5)),
+        (9, 8, 7, (4, 3)),  # both: the odd token stays with the longer one,
+        (8, 9, 7, (3, 4)),
+        (8, 8, 7, (3, 4)),  # and with the second when they are equal
+        (9, 0, 7, (7, 0)),
+        (5, 5, 0, (0, 0)),
+    ],
+)
 def test_kept_lengths(first, second, room, kept):
     assert kept_lengths(first, second, room) == kept
 
@@ -403,8 +433,12 @@ def test_batch(fast):
     for arguments, max_length in [((texts,), None), ((texts, pairs), None), ((texts, pairs), 17)]:
         batch = ours.batch(*arguments, max_length=max_length)
         expected = theirs(
-            *arguments, padding=True, truncation=max_length is not None, max_length=max_length,
-            return_tensors="pt", return_offsets_mapping=True,
+            *arguments,
+            padding=True,
+            truncation=max_length is not None,
+            max_length=max_length,
+            return_tensors="pt",
+            return_offsets_mapping=True,
         )
         for name in ("input_ids", "token_type_ids", "attention_mask"):
             assert getattr(batch, name).dtype == torch.int64
@@ -543,8 +577,12 @@ def test_training_does_not_depend_on_the_hash_seed():
     program = "import sys, bert_edu; print(ascii(bert_edu.train_wordpiece(sys.argv[1:], 300)))"
     environment = os.environ | {"PYTHONHASHSEED": "1", "PYTHONUTF8": "1"}
     run = subprocess.run(
-        [sys.executable, "-c", program, *TEXTS[:4]], cwd=Path(module.__file__).parent.parent, env=environment,
-        capture_output=True, text=True, check=True,
+        [sys.executable, "-c", program, *TEXTS[:4]],
+        cwd=Path(module.__file__).parent.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert run.stdout.strip() == ascii(train_wordpiece(TEXTS[:4], 300))
 
@@ -568,7 +606,9 @@ def test_transformers_reads_what_we_write(tmp_path, do_lower_case):
     ours = BertTokenizer(tokens, do_lower_case, fast=False)
     ours.save_pretrained(tmp_path / "new" / "folder")
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
-        "tokenizer.json", "tokenizer_config.json", "vocab.txt"
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.txt",
     ]
     texts, pairs = TEXTS + ["a[MASK]b"], list(reversed(TEXTS + ["a[MASK]b"]))
     readers = [transformers.AutoTokenizer, transformers.BertTokenizer, transformers.PreTrainedTokenizerFast]
@@ -667,28 +707,31 @@ TOKENS = [*SPECIAL_TOKENS, "a"]
 
 
 @BOTH
-@pytest.mark.parametrize("call, error, words", [
-    (lambda t: t(3), TypeError, ["text", "must be a str", "int"]),
-    (lambda t: t("a", b"a"), TypeError, ["pair", "must be a str", "bytes"]),
-    (lambda t: t(["a"]), TypeError, ["text", "must be a str", "list"]),
-    (lambda t: t.tokenize(None), TypeError, ["text", "must be a str", "NoneType"]),
-    (lambda t: t.batch(["a", "a", None]), TypeError, ["texts[2]", "must be a str", "NoneType"]),
-    (lambda t: t.batch(["a", "a"], ["a", 1.5]), TypeError, ["pairs[1]", "must be a str", "float"]),
-    (lambda t: t.batch("a"), TypeError, ["batch", "lists of texts", "tokenizer(text)"]),
-    (lambda t: t.batch(["a"], "a"), TypeError, ["batch", "lists of texts"]),
-    (lambda t: t.batch([]), ValueError, ["batch needs texts", "0"]),
-    (lambda t: t.batch(["a", "a"], ["a"]), ValueError, ["as many pairs", "2 and 1"]),
-    (lambda t: t("a\ud83d"), ValueError, ["text", "half a character", "position 1"]),
-    (lambda t: t.batch(["a", "\udc00"]), ValueError, ["texts[1]", "half a character", "position 0"]),
-    (lambda t: t("a", max_length=1), ValueError, ["max_length is 1", "need 2"]),
-    (lambda t: t("a", "a", max_length=2), ValueError, ["max_length is 2", "need 3"]),
-    (lambda t: t.decode([0, 6]), ValueError, ["6", "no id of the vocabulary", "0 to 5"]),
-    (lambda t: t.decode([-100]), ValueError, ["-100", "no id of the vocabulary", "0 to 5"]),
-    (lambda t: t.decode(torch.zeros(2, 3).long()), ValueError, ["[0, 0, 0]", "no id of the vocabulary"]),
-    (lambda t: t.decode([1.5]), ValueError, ["1.5", "no id of the vocabulary"]),
-    (lambda t: t.id_to_token(6), ValueError, ["6", "no id of the vocabulary", "0 to 5"]),
-    (lambda t: t.token_to_id("b"), ValueError, ["'b'", "not in the vocabulary"]),
-])
+@pytest.mark.parametrize(
+    "call, error, words",
+    [
+        (lambda t: t(3), TypeError, ["text", "must be a str", "int"]),
+        (lambda t: t("a", b"a"), TypeError, ["pair", "must be a str", "bytes"]),
+        (lambda t: t(["a"]), TypeError, ["text", "must be a str", "list"]),
+        (lambda t: t.tokenize(None), TypeError, ["text", "must be a str", "NoneType"]),
+        (lambda t: t.batch(["a", "a", None]), TypeError, ["texts[2]", "must be a str", "NoneType"]),
+        (lambda t: t.batch(["a", "a"], ["a", 1.5]), TypeError, ["pairs[1]", "must be a str", "float"]),
+        (lambda t: t.batch("a"), TypeError, ["batch", "lists of texts", "tokenizer(text)"]),
+        (lambda t: t.batch(["a"], "a"), TypeError, ["batch", "lists of texts"]),
+        (lambda t: t.batch([]), ValueError, ["batch needs texts", "0"]),
+        (lambda t: t.batch(["a", "a"], ["a"]), ValueError, ["as many pairs", "2 and 1"]),
+        (lambda t: t("a\ud83d"), ValueError, ["text", "half a character", "position 1"]),
+        (lambda t: t.batch(["a", "\udc00"]), ValueError, ["texts[1]", "half a character", "position 0"]),
+        (lambda t: t("a", max_length=1), ValueError, ["max_length is 1", "need 2"]),
+        (lambda t: t("a", "a", max_length=2), ValueError, ["max_length is 2", "need 3"]),
+        (lambda t: t.decode([0, 6]), ValueError, ["6", "no id of the vocabulary", "0 to 5"]),
+        (lambda t: t.decode([-100]), ValueError, ["-100", "no id of the vocabulary", "0 to 5"]),
+        (lambda t: t.decode(torch.zeros(2, 3).long()), ValueError, ["[0, 0, 0]", "no id of the vocabulary"]),
+        (lambda t: t.decode([1.5]), ValueError, ["1.5", "no id of the vocabulary"]),
+        (lambda t: t.id_to_token(6), ValueError, ["6", "no id of the vocabulary", "0 to 5"]),
+        (lambda t: t.token_to_id("b"), ValueError, ["'b'", "not in the vocabulary"]),
+    ],
+)
 def test_bad_calls(fast, call, error, words):
     with pytest.raises(error) as caught:
         call(BertTokenizer(TOKENS, fast=fast))
@@ -696,16 +739,19 @@ def test_bad_calls(fast, call, error, words):
 
 
 @BOTH
-@pytest.mark.parametrize("tokens, words", [
-    ([], ["vocabulary is empty"]),
-    (["[PAD]", "[CLS]", "[SEP]", "[MASK]", "a"], ["lacks [UNK];"]),
-    (["a", "b"], ["lacks [PAD], [UNK], [CLS], [SEP], [MASK];"]),
-    ([*TOKENS, "b", "a"], ["'a'", "twice", "6 and 8"]),
-    ([*TOKENS, ""], ["line 7", "''"]),
-    ([*TOKENS, "b\nc"], ["line 7", r"'b\nc'"]),
-    ([*TOKENS, "b\r"], ["line 7", r"'b\r'"]),
-    ([*TOKENS, 5], ["line 7", "5"]),
-])
+@pytest.mark.parametrize(
+    "tokens, words",
+    [
+        ([], ["vocabulary is empty"]),
+        (["[PAD]", "[CLS]", "[SEP]", "[MASK]", "a"], ["lacks [UNK];"]),
+        (["a", "b"], ["lacks [PAD], [UNK], [CLS], [SEP], [MASK];"]),
+        ([*TOKENS, "b", "a"], ["'a'", "twice", "6 and 8"]),
+        ([*TOKENS, ""], ["line 7", "''"]),
+        ([*TOKENS, "b\nc"], ["line 7", r"'b\nc'"]),
+        ([*TOKENS, "b\r"], ["line 7", r"'b\r'"]),
+        ([*TOKENS, 5], ["line 7", "5"]),
+    ],
+)
 def test_bad_vocabularies(fast, tokens, words):
     with pytest.raises(ValueError) as caught:
         BertTokenizer(tokens, fast=fast)
@@ -731,15 +777,26 @@ def test_bad_files(tmp_path):
         BertTokenizer.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("file, change, words", [
-    ("tokenizer_config.json", {"strip_accents": False}, "sets strip_accents to False"),
-    ("tokenizer_config.json", {"tokenize_chinese_chars": False}, "sets tokenize_chinese_chars to False"),
-    ("tokenizer.json", {"normalizer": {"clean_text": False}}, "sets clean_text to False"),
-    ("tokenizer.json", {"normalizer": {"handle_chinese_chars": False}}, "sets handle_chinese_chars to False"),
-    ("tokenizer.json", {"added_tokens": [{"content": "[NEW]", "id": 6}]}, r"adds \[NEW\]"),
-    ("tokenizer.json", {"model": {"type": "BPE", "vocab": {}}}, "not a WordPiece tokenizer"),
-    ("tokenizer.json", {"model": {"continuing_subword_prefix": "##", "vocab": {"a": 1}}}, "without a gap"),
-])
+@pytest.mark.parametrize(
+    "file, change, words",
+    [
+        ("tokenizer_config.json", {"strip_accents": False}, "sets strip_accents to False"),
+        ("tokenizer_config.json", {"tokenize_chinese_chars": False}, "sets tokenize_chinese_chars to False"),
+        ("tokenizer.json", {"normalizer": {"clean_text": False}}, "sets clean_text to False"),
+        (
+            "tokenizer.json",
+            {"normalizer": {"handle_chinese_chars": False}},
+            "sets handle_chinese_chars to False",
+        ),
+        ("tokenizer.json", {"added_tokens": [{"content": "[NEW]", "id": 6}]}, r"adds \[NEW\]"),
+        ("tokenizer.json", {"model": {"type": "BPE", "vocab": {}}}, "not a WordPiece tokenizer"),
+        (
+            "tokenizer.json",
+            {"model": {"continuing_subword_prefix": "##", "vocab": {"a": 1}}},
+            "without a gap",
+        ),
+    ],
+)
 def test_other_rules_than_bert_s_are_refused(tmp_path, file, change, words):
     BertTokenizer(TOKENS).save_pretrained(tmp_path)
     (tmp_path / "vocab.txt").unlink()
@@ -757,12 +814,23 @@ def test_damaged_json_is_named(tmp_path):
         BertTokenizer.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("call, error, words", [
-    (lambda: train_wordpiece("a text", 100), TypeError, "texts must be several texts"),
-    (lambda: train_wordpiece(["a", 7], 100), TypeError, r"texts\[1\] must be a str, but is int"),
-    (lambda: train_wordpiece(["abc"], 7), ValueError, "vocab_size is 7, but the 5 .* the 3 char.* need 8"),
-    (lambda: train_wordpiece(["abc"], 100, min_count=0), ValueError, "min_count is 0; it must be at least 1"),
-])
+@pytest.mark.parametrize(
+    "call, error, words",
+    [
+        (lambda: train_wordpiece("a text", 100), TypeError, "texts must be several texts"),
+        (lambda: train_wordpiece(["a", 7], 100), TypeError, r"texts\[1\] must be a str, but is int"),
+        (
+            lambda: train_wordpiece(["abc"], 7),
+            ValueError,
+            "vocab_size is 7, but the 5 .* the 3 char.* need 8",
+        ),
+        (
+            lambda: train_wordpiece(["abc"], 100, min_count=0),
+            ValueError,
+            "min_count is 0; it must be at least 1",
+        ),
+    ],
+)
 def test_bad_training(call, error, words):
     with pytest.raises(error, match=words):
         call()

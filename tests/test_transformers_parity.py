@@ -61,6 +61,12 @@ def assert_same_outputs(ours, reference, config, name):
         )
 
 
+def test_defaults_are_those_of_the_reference():
+    reference = transformers.BertConfig().to_dict()
+    for name, value in bert_edu.BertConfig().to_dict().items():
+        assert value == reference[name], name
+
+
 @every_model_and_config
 def test_they_read_what_we_write(name, config, tmp_path):
     ours, _ = ours_and_reference(name, config)
@@ -160,5 +166,6 @@ def test_class_names_survive_both_ways(tmp_path):
     bert_edu.BertForSequenceClassification(config, 3, names).save_pretrained(tmp_path / "ours")
     reference = transformers.BertForSequenceClassification.from_pretrained(tmp_path / "ours")
     assert [reference.config.id2label[number] for number in range(3)] == names
+    assert reference.config.label2id == {"bad": 0, "fair": 1, "good": 2}
     reference.save_pretrained(tmp_path / "theirs")
     assert bert_edu.BertForSequenceClassification.from_pretrained(tmp_path / "theirs").label_names == names
