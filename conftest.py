@@ -14,6 +14,7 @@ import io
 import os
 import platform
 import re
+import signal
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -39,6 +40,10 @@ BLUR = 1  # pixels; an edge that anti-aliasing draws a little differently passes
 # The unit tests run in this process: no network, no window, and one thread: two that share a busy core
 # wait for each other, and a small training run takes many times longer.
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", MPLBACKEND="agg", OMP_NUM_THREADS="1")
+
+# A shell that starts us in the background has Ctrl-C ignored, by us and by every program that we start; the
+# tests of Ctrl-C send it to themselves and to such a program.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
