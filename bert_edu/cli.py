@@ -23,12 +23,12 @@ from .config import PRESETS, BertConfig
 from .data.corpus import SPLITS, load
 from .data.pretraining import PreTrainingBatch, TokenStore
 from .data.vocabulary import METHODS, MIN_COUNTS, train_vocabulary
-from .embeddings import sinusoidal_positions
+from .embeddings import start_from_sinusoids
 from .heads import BertForPreTraining
 from .pretrained import WEIGHTS_FILE, read_json
 from .tokenization import BACKEND_FILE, MASK, VOCABULARY_FILE, BertTokenizer
 from .training.checkpoint import list_checkpoints
-from .training.loop import METRICS_FILE, SCHEDULES, Recipe, TrainingError, choose_device, pretrain
+from .training.loop import METRICS_FILE, OPTIMIZERS, SCHEDULES, Recipe, TrainingError, choose_device, pretrain
 from .training.metrics import evaluate_pretraining
 from .training.preparation import (
     RUN_FILE,
@@ -199,6 +199,16 @@ def pretrain_command(
         Literal[tuple(SCHEDULES)],
         typer.Option(help="Learning rate: up and down in a triangle, or with the jump of Google's code."),
     ] = Recipe.schedule,
+    optimizer: Annotated[
+        Literal[tuple(OPTIMIZERS)],
+        typer.Option(help="adamw is BERT's; muon (for the layers' matrices) learns more in a short run."),
+    ] = Recipe.optimizer,
+    mlm_probability: Annotated[
+        float, typer.Option(metavar="X", help="Share of the tokens that are hidden and predicted, 0 to 1.")
+    ] = Recipe.mlm_probability,
+    whole_words: Annotated[
+        bool, typer.Option("--whole-words", help="Hide whole words, not single pieces of them.")
+    ] = Recipe.whole_words,
     dropout: Annotated[
         float | None,
         typer.Option(
@@ -411,10 +421,7 @@ def _initial_model(options: dict, vocab_size: int) -> BertForPreTraining:
     config = replace(config, initializer_range=spread)
     model = BertForPreTraining(config)
     if options["sinusoids"]:
-        table = model.bert.embeddings.position.weight  # (positions, H)
-        waves = sinusoidal_positions(*table.shape) * 2**0.5  # spread 1; below, that of the other embeddings
-        with torch.no_grad():
-            table.copy_(waves * spread)
+        start_from_sinusoids(model.bert.embeddings, spread)
     return model
 
 

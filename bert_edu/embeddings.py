@@ -66,3 +66,19 @@ def sinusoidal_positions(length: int, width: int) -> Tensor:
     frequency = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))  # (width / 2,)
     angle = position * frequency  # (length, width / 2)
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)  # (length, width), interleaved
+
+
+def start_from_sinusoids(embeddings: BertEmbeddings, spread: float):
+    """Fills the learned position table with sinusoids: training then starts from an order, not from chance.
+
+    A departure from BERT that helps small models in short runs. Training moves the table as before.
+
+    Args:
+        spread: standard deviation of the table, usually that of the other two tables (`initializer_range`).
+    """
+    table = embeddings.position.weight  # (max_position_embeddings, H)
+    waves = sinusoidal_positions(*table.shape) * math.sqrt(
+        2
+    )  # a wave between -1 and 1 has spread 1 / sqrt(2)
+    with torch.no_grad():
+        table.copy_(waves * spread)

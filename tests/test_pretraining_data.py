@@ -205,6 +205,18 @@ def test_how_many_are_chosen(length, expected):
     assert (labels != -100).sum(1).tolist() == [expected] * 4
 
 
+@pytest.mark.parametrize("share", [0.15, 0.3])
+def test_the_number_chosen_is_that_of_pythons_round_at_every_length(share):
+    lengths = torch.arange(4, 513)
+    ids = row_of(512, rows=len(lengths))
+    places = torch.arange(512)
+    ids[places == lengths[:, None] - 1] = TOKENIZER.sep_token_id
+    ids[places >= lengths[:, None]] = TOKENIZER.pad_token_id
+    _, labels = mask_tokens(ids, TOKENIZER, generator=generator(), mlm_probability=share)
+    expected = [max(1, round(share * length)) for length in lengths.tolist()]
+    assert (labels != -100).sum(1).tolist() == expected
+
+
 def test_a_row_without_words_is_left_alone():
     ids = torch.tensor([[TOKENIZER.cls_token_id, TOKENIZER.sep_token_id, 0, 0]])
     masked, labels = mask_tokens(ids, TOKENIZER, generator=generator())

@@ -17,10 +17,18 @@ import bert_edu
 from bert_edu import BertConfig, BertForPreTraining, BertTokenizer
 from bert_edu.data.pretraining import Pair, PreTrainingBatches, TokenStore, collate, mask_tokens
 from bert_edu.heads import IGNORE
-from bert_edu.training import checkpoint
+from bert_edu.training import checkpoint, loop
 from bert_edu.training.loop import Recipe, TrainingError, prefetched, pretrain, train_step
 from bert_edu.training.metrics import NeighbourCounts, accuracy_by_fate, evaluate_pretraining, unigram_entropy
-from bert_edu.training.optim import adamw, google_warmup_decay, linear_warmup_decay, parameter_groups
+from bert_edu.training.optim import (
+    Muon,
+    adamw,
+    google_warmup_decay,
+    linear_warmup_decay,
+    muon,
+    orthogonalised,
+    parameter_groups,
+)
 from helpers import randomise
 
 WORDS = [f"w{number}" for number in range(60)]
@@ -115,6 +123,86 @@ def test_weight_decay_is_decoupled():
     layer(torch.zeros(1, 3)).sum().backward()  # the weights' gradient is zero: only decay moves them
     optimizer.step()
     torch.testing.assert_close(layer.weight, before * (1 - 0.1 * 0.5))
+
+
+def test_adamw_has_berts_constants_unless_told_otherwise():
+    usual, other = adamw(fresh_model(), 0.1), adamw(fresh_model(), 0.2, weight_decay=0.3, betas=(0.5, 0.6))
+    assert [group["weight_decay"] for group in usual.param_groups] == [0.01, 0.0]
+    assert [group["weight_decay"] for group in other.param_groups] == [0.3, 0.0]
+    for group in usual.param_groups:
+        assert (group["lr"], group["betas"], group["eps"]) == (0.1, (0.9, 0.999), 1e-6)
+    for group in other.param_groups:
+        assert (group["lr"], group["betas"], group["eps"]) == (0.2, (0.5, 0.6), 1e-6)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_the_recipe_reaches_the_optimizer(name, tmp_path, monkeypatch):
+    made = []
+    make = loop.OPTIMIZERS[name]
+    monkeypatch.setitem(loop.OPTIMIZERS, name, lambda *a, **b: made.append(make(*a, **b)) or made[-1])
+    run(tmp_path, optimizer=name, weight_decay=0.125, betas=(0.5, 0.75), max_steps=2)
+    groups = made[0].param_groups
+    assert {group["weight_decay"] for group in groups} == {0.125, 0.0}
+    assert {group["betas"] for group in groups if "betas" in group} == {(0.5, 0.75)}
+
+
+# Muon
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 20), (20, 8)])
+def test_orthogonalised_keeps_the_directions_and_evens_out_their_lengths(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    found = orthogonalised(matrix)
+    U, _, V = torch.linalg.svd(matrix, full_matrices=False)
+    lengths = torch.linalg.svdvals(found)
+    assert lengths.min() > 0.6 and lengths.max() < 1.25
+    turned = U.T @ found @ V.T  # diagonal if the directions are the same
+    torch.testing.assert_close(turned, turned.diagonal().diag(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(orthogonalised(1000 * matrix), found, rtol=0, atol=1e-4)
+
+
+def test_muons_first_two_steps_by_hand():
+    start, first, second = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(1))
+    weight = torch.nn.Parameter(start.clone())
+    optimizer = Muon([weight], lr=0.1, weight_decay=0.5, momentum=0.9)
+    expected, average = start, torch.zeros(6, 4)
+    for gradient in (first, second):
+        weight.grad = gradient.clone()
+        optimizer.step()
+        average = 0.9 * average + 0.1 * gradient
+        ahead = 0.1 * gradient + 0.9 * average
+        step = orthogonalised(ahead) * 0.2 * math.sqrt(6)
+        assert float(step.square().mean().sqrt()) == pytest.approx(0.2, rel=0.2)  # as large as AdamW's
+        expected = expected * (1 - 0.1 * 0.5) - 0.1 * step
+        torch.testing.assert_close(weight.detach(), expected)
+
+
+def test_muon_treats_stacked_matrices_each_on_its_own():
+    pieces = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(2))
+    stacked = torch.nn.Parameter(torch.zeros(12, 4))
+    single = [torch.nn.Parameter(torch.zeros(4, 4)) for _ in range(3)]
+    stacked.grad = pieces.reshape(12, 4)
+    for parameter, piece in zip(single, pieces):
+        parameter.grad = piece
+    Muon([{"params": [stacked], "parts": 3}], lr=1.0).step()
+    Muon(single, lr=1.0).step()
+    torch.testing.assert_close(stacked.detach(), torch.cat([parameter.detach() for parameter in single]))
+
+
+def test_muon_takes_the_layers_matrices_and_adamw_the_rest():
+    model = fresh_model()
+    both = muon(model, 0.1)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    of_muon, of_adamw = (
+        [names[id(p)] for group in one.param_groups for p in group["params"]] for one in both.optimizers
+    )
+    assert sorted(of_muon + of_adamw) == sorted(names.values())
+    assert set(of_muon) == {
+        name for name, p in model.named_parameters() if "encoder.layers" in name and p.dim() == 2
+    }
+    groups = both.optimizers[0].param_groups
+    assert {names[id(p)].split(".")[-2] for p in groups[0]["params"]} == {"query_key_value"}
+    assert [group["parts"] for group in groups] == [3, 1]
 
 
 # One step
@@ -336,26 +424,29 @@ SCRIPT = """
     from pathlib import Path
     import test_training as t
     from bert_edu.training import loop
-    kill_at, resume = int(sys.argv[2]), sys.argv[3] == "resume"
+    kill_at, resume, optimizer = int(sys.argv[2]), sys.argv[3] == "resume", sys.argv[4]
     log = loop.Run.log
     def log_and_die(self, *arguments):
         log(self, *arguments)
         if self.step == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
     loop.Run.log = log_and_die
-    t.run(Path(sys.argv[1]), resume=resume, accumulate=2)
+    t.run(Path(sys.argv[1]), resume=resume, accumulate=2, optimizer=optimizer)
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-@pytest.mark.parametrize("kills", [[1], [7], [3, 6, 12]], ids=str)
-def test_killed_and_resumed_runs_end_bitwise_equal(kills, tmp_path):
-    expected, _ = run(tmp_path / "straight", accumulate=2)  # dropout is on: 0.1 everywhere
+@pytest.mark.parametrize(
+    "kills, optimizer", [([1], "adamw"), ([7], "adamw"), ([3, 6, 12], "adamw"), ([7], "muon")], ids=str
+)
+def test_killed_and_resumed_runs_end_bitwise_equal(kills, optimizer, tmp_path):
+    # dropout is on: 0.1 everywhere
+    expected, _ = run(tmp_path / "straight", accumulate=2, optimizer=optimizer)
     script = textwrap.dedent(SCRIPT).format(tests=str(Path(__file__).parent))
     environment = os.environ | {"PYTHONPATH": str(Path(bert_edu.__file__).parent.parent)}
 
     def start(kill_at, resume):
-        arguments = [str(tmp_path / "killed"), str(kill_at), "resume" if resume else "fresh"]
+        arguments = [str(tmp_path / "killed"), str(kill_at), "resume" if resume else "fresh", optimizer]
         return subprocess.run(
             [sys.executable, "-c", script, *arguments], env=environment, capture_output=True, text=True
         )
@@ -453,6 +544,21 @@ def test_ctrl_c_saves(tmp_path, monkeypatch):
     assert_equal_weights(resumed, run(tmp_path / "straight")[0])
 
 
+def test_the_share_of_predicted_tokens_is_the_recipes(tmp_path, monkeypatch):
+    seen = []
+    log = loop.Run.log
+
+    def counting(self, sums, learning_rate, tokens, seconds):
+        seen.append((sum(int(sums[f"{fate}_total"]) for fate in ("mask", "kept", "random")), tokens))
+        log(self, sums, learning_rate, tokens, seconds)
+
+    monkeypatch.setattr(loop.Run, "log", counting)
+    run(tmp_path / "usual", max_steps=4)
+    run(tmp_path / "more", max_steps=4, mlm_probability=0.4)
+    usual, more = (sum(c for c, _ in part) / sum(t for _, t in part) for part in (seen[:4], seen[4:]))
+    assert usual == pytest.approx(0.15, abs=0.02) and more == pytest.approx(0.4, abs=0.02)
+
+
 def test_a_run_by_seconds_follows_the_elapsed_share():
     by_time = Recipe(max_seconds=100, learning_rate=2.0, warmup=0.1)
     assert by_time.learning_rate_at(0, 5) == pytest.approx(1.0)
@@ -469,6 +575,8 @@ def test_a_run_by_seconds_follows_the_elapsed_share():
         ({"max_steps": 1, "schedule": "cosine"}, "triangle, google"),
         ({"max_steps": 1, "warmup": 1.0}, "warmup"),
         ({"max_steps": 1, "batch_tokens": 0}, "batch_tokens must be above 0"),
+        ({"max_steps": 1, "optimizer": "sgd"}, "adamw, muon"),
+        ({"max_steps": 1, "mlm_probability": 0.0}, "mlm_probability"),
     ],
 )
 def test_impossible_recipes(changes, words):

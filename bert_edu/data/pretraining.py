@@ -378,7 +378,8 @@ def mask_tokens(
     special = torch.tensor(sorted(tokenizer.special_ids))
     candidates = ~torch.isin(input_ids, special)  # (B, T)
     lengths = (input_ids != tokenizer.pad_token_id).sum(1)  # (B,)
-    wanted = (lengths * mlm_probability).round().clamp(min=1).long()  # (B,)
+    # In double precision, as Python's `round` counts: in single, 0.15 * 190 is a little more than 28.5.
+    wanted = (lengths.double() * mlm_probability).round().clamp(min=1).long()  # (B,)
     if max_predictions is not None:
         wanted = wanted.clamp(max=max_predictions)
 

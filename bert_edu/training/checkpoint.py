@@ -3,7 +3,7 @@
 A run folder holds `checkpoints/step-00001000/`, each with
 
     weights.safetensors     the model's parameters
-    optimizer.safetensors   the optimiser's two running means per parameter
+    optimizer.safetensors   the optimiser's running means per parameter
     random.safetensors      the states of the random generators
     state.json              step, position in the data, seconds spent, and a SHA-256 of each file above
 
@@ -20,6 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from .optim import SideBySide
+
 FOLDER = "checkpoints"
 TENSOR_FILES = ("weights", "optimizer", "random")
 
@@ -28,7 +30,7 @@ def save(
     run: Path,
     step: int,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | SideBySide,
     random_states: dict,
     state: dict,
     keep: int = 2,
@@ -103,7 +105,7 @@ def find_damage(folder: Path) -> str | None:
     return None
 
 
-def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict, dict]:
+def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | SideBySide) -> tuple[dict, dict]:
     """Puts a checkpoint's weights and optimiser state in place.
 
     Returns:
@@ -114,19 +116,29 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tu
     return json.loads((folder / "state.json").read_text()), load_file(folder / "random.safetensors")
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Flat names "parameter number / what it is" for the optimiser's state."""
-    state = optimizer.state_dict()["state"]
-    return {f"{number}/{name}": tensor for number, entry in state.items() for name, tensor in entry.items()}
+def _optimizer_tensors(optimizer: torch.optim.Optimizer | SideBySide) -> dict[str, torch.Tensor]:
+    """Flat names "optimiser / parameter number / what it is" for the optimiser's state."""
+    return {
+        f"{place}/{number}/{name}": tensor
+        for place, one in enumerate(_each(optimizer))
+        for number, entry in one.state_dict()["state"].items()
+        for name, tensor in entry.items()
+    }
 
 
-def _set_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]):
-    complete = optimizer.state_dict()
-    complete["state"] = {}
-    for key, tensor in tensors.items():
-        number, name = key.split("/")
-        complete["state"].setdefault(int(number), {})[name] = tensor
-    optimizer.load_state_dict(complete)
+def _set_optimizer_tensors(optimizer: torch.optim.Optimizer | SideBySide, tensors: dict[str, torch.Tensor]):
+    for place, one in enumerate(_each(optimizer)):
+        complete = one.state_dict()
+        complete["state"] = {}
+        for key, tensor in tensors.items():
+            owner, number, name = key.split("/")
+            if int(owner) == place:
+                complete["state"].setdefault(int(number), {})[name] = tensor
+        one.load_state_dict(complete)
+
+
+def _each(optimizer: torch.optim.Optimizer | SideBySide) -> tuple[torch.optim.Optimizer, ...]:
+    return optimizer.optimizers if isinstance(optimizer, SideBySide) else (optimizer,)
 
 
 def _sha256(file: Path) -> str:

@@ -20,10 +20,11 @@ from ..pretrained import replacing
 from ..tokenization import BertTokenizer
 from . import checkpoint
 from .metrics import accuracy_by_fate, evaluate_pretraining
-from .optim import adamw, google_warmup_decay, linear_warmup_decay
+from .optim import SideBySide, adamw, google_warmup_decay, linear_warmup_decay, muon
 from .reproducibility import random_states, seed_everything, set_random_states
 
 SCHEDULES = {"triangle": linear_warmup_decay, "google": google_warmup_decay}
+OPTIMIZERS = {"adamw": adamw, "muon": muon}
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -43,6 +44,8 @@ class Recipe:
         max_length: the most tokens of an input.
         learning_rate: the peak.
         warmup: share of the run in which the learning rate rises.
+        optimizer: "adamw", as BERT, or "muon" for the encoder's matrices beside it.
+        mlm_probability: share of the tokens that are to be predicted.
         precision: "float32", "bf16" or "fp16"; see `choose_precision` for "auto".
         checkpoint_every, evaluate_every: steps between two.
     """
@@ -55,9 +58,11 @@ class Recipe:
     learning_rate: float = 1e-3
     warmup: float = 0.06
     schedule: str = "triangle"
+    optimizer: str = "adamw"
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float = 1.0
+    mlm_probability: float = 0.15
     whole_words: bool = False
     seed: int = 0
     precision: str = "auto"
@@ -70,6 +75,10 @@ class Recipe:
             raise ValueError("give either max_steps or max_seconds: how long is the run to be?")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {self.optimizer!r}")
+        if not 0 < self.mlm_probability < 1:
+            raise ValueError(f"mlm_probability must lie between 0 and 1, not {self.mlm_probability!r}")
         for name in (
             "batch_tokens",
             "accumulate",
@@ -109,7 +118,7 @@ class Recipe:
 
 def train_step(
     model: BertForPreTraining,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | SideBySide,
     batches: list[PreTrainingBatch],
     *,
     mask_token_id: int,
@@ -156,11 +165,12 @@ def train_step(
     if scaler is not None:
         scaler.unscale_(optimizer)
     sums["gradient_norm"] = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    if scaler is None:
-        optimizer.step()
-    else:
-        scaler.step(optimizer)
-        scaler.update()
+    with autocast():  # Muon multiplies matrices too
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer)
+            scaler.update()
     optimizer.zero_grad(set_to_none=True)
     return sums
 
@@ -214,7 +224,9 @@ def pretrain(
     precision = choose_precision(recipe.precision, device)
     seed_everything(recipe.seed)
     model.to(device).train()
-    optimizer = adamw(model, recipe.learning_rate, weight_decay=recipe.weight_decay, betas=recipe.betas)
+    optimizer = OPTIMIZERS[recipe.optimizer](
+        model, recipe.learning_rate, weight_decay=recipe.weight_decay, betas=recipe.betas
+    )
     scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
     run = Run(out, recipe, model, optimizer, scaler, report)
     if resume:
@@ -230,6 +242,7 @@ def pretrain(
         max_length=recipe.max_length,
         batch_tokens=recipe.batch_tokens,
         seed=recipe.seed,
+        mlm_probability=recipe.mlm_probability,
         whole_words=recipe.whole_words,
     )
     evaluation, started, before = {}, time.perf_counter(), run.seconds
@@ -284,7 +297,7 @@ class Run:
         out: Path,
         recipe: Recipe,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer | SideBySide,
         scaler: torch.amp.GradScaler | None,
         report,
     ):
