@@ -23,7 +23,7 @@ import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile
 from PIL import Image, ImageChops, ImageFilter
 
-from notebooks import KERNEL_ENVIRONMENT
+from notebooks import kernel_environment
 
 ROOT = Path(__file__).parent
 PLATFORM = ("Linux", "x86_64", "3.11")  # where the stored outputs come from: system, processor, Python
@@ -108,8 +108,11 @@ def pytest_collect_file(file_path, parent):
 class NotebookFile(IPyNbFile):
     def setup(self):
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in KERNEL_ENVIRONMENT.items():
-                patch.setenv(name, value)
+            for name, value in kernel_environment(self.path).items():
+                if value is None:
+                    patch.delenv(name, raising=False)
+                else:
+                    patch.setenv(name, value)
             super().setup()  # the kernel starts with a copy of this environment
 
     def collect(self):

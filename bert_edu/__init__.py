@@ -9,6 +9,7 @@ from .heads import (
     BertForSequenceClassification,
     BertForTokenClassification,
 )
+from .mini import load_mini
 from .model import BertModel
 from .tokenization import BertTokenizer, train_wordpiece
 
@@ -20,5 +21,6 @@ __all__ = [
     "BertForTokenClassification",
     "BertModel",
     "BertTokenizer",
+    "load_mini",
     "train_wordpiece",
 ]

@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 
 from . import __version__
 from .config import PRESETS, BertConfig
-from .data.corpus import SPLITS, load
+from .data.corpus import DOWNLOADS, SPLITS, load
 from .data.pretraining import PreTrainingBatch, TokenStore
 from .data.vocabulary import METHODS, MIN_COUNTS, train_vocabulary
 from .embeddings import start_from_sinusoids
@@ -105,8 +105,10 @@ def about(
 # Options that several commands have
 
 CORPUS_HELP = (
-    "Text to read: pydocs (the documentation in Python and its libraries), or a file or folder of .txt, "
-    ".txt.gz or .txt.xz; a blank line ends a document. Again for more."
+    "Text to read: pydocs (the documentation in Python and its libraries); or a file or folder of .txt, "
+    ".txt.gz or .txt.xz, in which a blank line ends a document; or what is fetched once by its name: "
+    + ", ".join(f"{name} ({entry.size / 1e6:.0f} MB)" for name, entry in DOWNLOADS.items())
+    + ". Again for more."
 )
 Corpora = Annotated[list[str], typer.Option("--corpus", metavar="NAME|PATH", help=CORPUS_HELP)]
 Model = Annotated[
@@ -124,7 +126,15 @@ DEFAULT_SECONDS = 180.0
 DEFAULT_VOCABULARY = 4096
 EVALUATED_ROWS = 500  # inputs that are measured while a run goes on
 # What may change when a run resumes; everything else must stay what it was.
-MAY_CHANGE = {"max_steps", "max_seconds", "precision", "device", "checkpoint_every", "evaluate_every"}
+MAY_CHANGE = {
+    "max_steps",
+    "max_seconds",
+    "precision",
+    "device",
+    "checkpoint_every",
+    "evaluate_every",
+    "tensorboard",
+}
 
 
 @app.command("pretrain")
@@ -235,7 +245,7 @@ def pretrain_command(
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Decides all that is random.")] = Recipe.seed,
     precision: Annotated[
         Literal["auto", "float32", "bf16", "fp16"],
-        typer.Option(help="auto: bf16 or fp16 on a GPU, float32 on a CPU, where the others are slower."),
+        typer.Option(help="auto: bf16 where the device gains from it, fp16 on older GPUs, else float32."),
     ] = Recipe.precision,
     device: Device = Recipe.device,
     checkpoint_every: Annotated[
@@ -244,6 +254,12 @@ def pretrain_command(
     evaluate_every: Annotated[
         int, typer.Option(min=1, metavar="N", help="Steps between two measurements on held-out text.")
     ] = Recipe.evaluate_every,
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard", help="Write the metrics for TensorBoard too (tensorboard --logdir DIR)."
+        ),
+    ] = False,
     resume: Annotated[
         bool,
         typer.Option(
@@ -303,6 +319,7 @@ def pretrain_command(
             recipe,
             valid=valid_batches,
             resume=resume,
+            tensorboard=options["tensorboard"],
             report=_say,
             progress=progress,
         )
@@ -313,7 +330,7 @@ def pretrain_command(
 
 def _resumed_options(context: typer.Context, options: dict, prepared: Prepared) -> dict:
     """The options that the run was started with, and of those given now what may change."""
-    started = prepared.record["options"]
+    started = options | prepared.record["options"]  # an option that is newer than the run has its default
     given = {name for name in options if context.get_parameter_source(name).name == "COMMANDLINE"}
     for name in given - MAY_CHANGE:
         if options[name] != started[name]:
@@ -512,7 +529,8 @@ def evaluate_mlm(
     mask_accuracy       share of hidden tokens that the model names first
     mlm_loss            surprise at the hidden tokens, in nats a token; perplexity is e to that power
     bits_per_character  the same per character, to compare models with different vocabularies
-    nsp_accuracy        share of pairs for which it tells a next sentence from a random one
+    nsp_accuracy        share of pairs for which it tells a next sentence from a random one; more than half
+                        of them are random, so nsp_balanced_accuracy weighs both kinds alike (guessing: 0.5)
     scored              hidden tokens that this rests on
 
     \b
@@ -530,7 +548,7 @@ def evaluate_mlm(
     batches = held_out_batches(store, tokenizer, max_length=max_length, seed=seed)
     measured = evaluate_pretraining(network, batches, tokenizer)
     if any(name.startswith("cls.seq_relationship") for name in network.load_report.missing):
-        measured["nsp_accuracy"] = None
+        measured |= {"nsp_accuracy": None, "nsp_balanced_accuracy": None}
     about_text = {"data": text.name, "split": text.split, "fingerprint": text.fingerprint()}
     _show(
         measured | {"vocab_size": len(tokenizer), "max_length": max_length} | about_text,

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import json
 import textwrap
 import warnings
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from . import __version__
 
+HERE = Path(__file__).parent
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -36,6 +38,20 @@ def show_source(*objects):
         source = textwrap.dedent(inspect.getsource(thing)).rstrip()
         module = inspect.getmodule(thing).__name__
         display(Markdown(f"From `{module}`:\n\n```python\n{source}\n```"))
+
+
+def results(name: str) -> dict:
+    """What was measured before: results/NAME.json of the repository, which an installed package carries too.
+
+    Raises:
+        FileNotFoundError: for a name that is not there; the message lists those that are.
+    """
+    folder = HERE / "results" if (HERE / "results").is_dir() else HERE.parent / "results"
+    file = folder / f"{name}.json"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in folder.glob("*.json")))
+        raise FileNotFoundError(f"there are no results named {name!r}; there are {known}")
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def published_model() -> str:

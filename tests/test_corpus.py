@@ -3,18 +3,23 @@
 import gzip
 import hashlib
 import http.server
+import io
 import lzma
 import random
+import re
 import sys
 import threading
 import tracemalloc
+import zipfile
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bert_edu.cli import CORPUS_HELP
 from bert_edu.data import corpus as module
+from bert_edu.data import downloads, pydocs
 from bert_edu.data.corpus import Download, Source, load, prose, pydocs_documents, split_sentences, stretches
 
 TEXT = "One sentence. And another!\nA second paragraph.\n\nNext document."
@@ -174,7 +179,8 @@ def test_its_name_and_split_are_shown(tmp_path):
 
 @pytest.mark.parametrize("name", ["pidocs", "nowhere/text.txt"])
 def test_an_unknown_name_is_told_what_there_is(name):
-    with pytest.raises(FileNotFoundError, match=rf"'{name}' is neither a corpus \(pydocs\) nor a path of"):
+    names = ", ".join(["pydocs", *downloads.DOWNLOADS])
+    with pytest.raises(FileNotFoundError, match=rf"'{name}' is neither a corpus \({names}\) nor a path of"):
         load(name)
 
 
@@ -260,40 +266,70 @@ def server(tmp_path):
 
 
 @pytest.fixture
-def registered(tmp_path, server, monkeypatch):
-    """A registered download "little", served from tmp_path/served, cached in tmp_path/cache."""
-    data = written(tmp_path / "served" / "text-v1.txt.gz").read_bytes()
-    entry = Download(f"{server}/text-v1.txt.gz", hashlib.sha256(data).hexdigest())
-    monkeypatch.setitem(module.DOWNLOADS, "little", entry)
+def register(tmp_path, server, monkeypatch):
+    """Puts content on the server and registers it; gives the served file and its copy in the cache folder."""
+
+    def registered(name, file, content, **fields):
+        served = written(tmp_path / "served" / file, content)
+        data = served.read_bytes()
+        entry = Download(f"{server}/{file}", hashlib.sha256(data).hexdigest(), len(data), "none", **fields)
+        monkeypatch.setitem(module.DOWNLOADS, name, entry)
+        suffix = next(kind for kind in downloads.KINDS if file.endswith(kind))
+        return served, tmp_path / "cache" / f"{name}{suffix}"
+
     monkeypatch.setenv("BERT_EDU_DATA", str(tmp_path / "cache"))
-    return tmp_path / "served" / "text-v1.txt.gz", tmp_path / "cache" / "little.txt.gz"
+    return registered
 
 
-def test_a_download_is_fetched_once_into_the_folder_that_the_environment_names(registered):
-    served, cached = registered
+@pytest.fixture
+def little(register):
+    return register("little", "text-v1.txt.gz", TEXT)
+
+
+def zipped(**members):
+    """A zip file of text files: the name of a side and its text."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+        for side, content in members.items():
+            archive.writestr(f"texts/{side}.raw", content)
+    return data.getvalue()
+
+
+SIDES = "texts/{side}.raw"
+
+
+def test_a_download_is_fetched_once_into_the_folder_that_the_environment_names(little):
+    served, cached = little
     assert list(load("little", "all")) == DOCUMENTS and cached.is_file()
     served.unlink()
     assert list(load("little", "all")) == DOCUMENTS
     assert load("little", "all").name == "little"
 
 
-def test_a_damaged_copy_is_fetched_again(registered):
-    cached = registered[1]
+def test_a_hundredth_of_a_download_without_sides_is_held_out(register):
+    register("little", "a.txt", many(3000))
+    train, valid, everything = (list(load("little", split)) for split in ("train", "valid", "all"))
+    assert 30 - 5 * 5.5 < len(valid) < 30 + 5 * 5.5 and sorted(train + valid) == sorted(everything)
+
+
+def test_a_damaged_copy_is_fetched_again(little):
+    cached = little[1]
     load("little", "all")
     cached.write_bytes(b"damaged")
     assert list(load("little", "all")) == DOCUMENTS
 
 
-def test_another_file_than_the_registered_one_is_refused_and_not_kept(registered):
-    served, cached = registered
+@pytest.mark.parametrize("file", ["text-v1.txt.gz", "text-v1.zip"])
+def test_another_file_than_the_registered_one_is_refused_and_not_kept(register, file):
+    served, cached = register("little", file, zipped(train=TEXT), member=SIDES if "zip" in file else "")
     written(served, "Something else.")
     with pytest.raises(ValueError, match="is not the file that is registered as little: its SHA-256 is not"):
         load("little")
-    assert not cached.exists()
+    assert list(cached.parent.iterdir()) == []
 
 
-def test_without_the_network_one_is_told_what_to_do(registered):
-    served, cached = registered
+def test_without_the_network_one_is_told_what_to_do(little):
+    served, cached = little
     data = served.read_bytes()
     served.unlink()
     with pytest.raises(ConnectionError) as caught:
@@ -305,17 +341,101 @@ def test_without_the_network_one_is_told_what_to_do(registered):
 
 def test_a_server_that_does_not_answer_is_reported_alike(tmp_path, monkeypatch):
     monkeypatch.setenv("BERT_EDU_DATA", str(tmp_path))
-    monkeypatch.setitem(module.DOWNLOADS, "nowhere", Download("http://127.0.0.1:9/text.txt", "0" * 64))
-    with pytest.raises(
-        ConnectionError, match="nowhere could not be fetched from http://127.0.0.1:9/text.txt"
-    ):
+    url = "http://127.0.0.1:9/text.txt"
+    monkeypatch.setitem(module.DOWNLOADS, "nowhere", Download(url, "0" * 64, 1, "none"))
+    with pytest.raises(ConnectionError, match=f"nowhere could not be fetched from {url}"):
         load("nowhere")
 
 
-def test_every_registered_download_is_pinned():
-    for name, (url, sha256) in module.DOWNLOADS.items():
-        assert name != "pydocs" and url.startswith("https://") and url.endswith(module.SUFFIXES)
-        assert len(bytes.fromhex(sha256)) == 32
+def test_of_an_archive_the_files_of_its_sides_are_read_where_they_are(register):
+    archive = zipped(test="Not this.", train=TEXT, valid="Held out.\n\nBy its makers.\n")
+    served, cached = register("packed", "text-v1.zip", archive, member=SIDES)
+    assert list(load("packed")) == DOCUMENTS
+    served.unlink()
+    assert list(load("packed", "valid")) == [["Held out."], ["By its makers."]]
+    assert list(load("packed", "all")) == [*DOCUMENTS, ["Held out."], ["By its makers."]]
+    assert list(cached.parent.iterdir()) == [cached]  # and nothing was unpacked
+
+
+def test_an_archive_without_the_file_of_a_side_is_refused(register):
+    cached = register("packed", "a.zip", zipped(train=TEXT), member=SIDES)[1]
+    assert list(load("packed")) == DOCUMENTS
+    with pytest.raises(ValueError, match=f"the archive {cached} holds no texts/valid.raw"):
+        load("packed", "valid")
+
+
+def test_an_archive_that_is_damaged_as_it_was_registered_is_refused(register):
+    whole = zipped(train=many(2000))
+    for damaged in (whole[: len(whole) // 2], whole[:500] + b"?" * 50 + whole[550:], b"plain text"):
+        cached = register("packed", "a.zip", damaged, member=SIDES)[1]
+        with pytest.raises(ValueError, match=f"{cached} is damaged, or no .zip file"):
+            list(load("packed"))
+
+
+def test_text_in_an_archive_that_is_no_text_is_refused_at_its_first_wrong_byte(register):
+    cached = register("packed", "a.zip", zipped(train="Née\r\n\n".encode() + b"ab\xff\n"), member=SIDES)[1]
+    with pytest.raises(ValueError, match=f"{cached} is not UTF-8 text \\(see byte 9\\)"):
+        list(load("packed"))
+
+
+# Written as WikiText's raw files are
+ARTICLES = """
+= Robert Boulter =
+
+He had a guest @-@ starring role in 2000 . It cost $ 1 @.@ 5 million , or 1 @,@ 000 @,@ 000 pounds .
+" Was it Teddy 's Story ? " ( they asked ) . He said : " I can 't ! " Then he left .
+
+= = Career = =
+
+
+= = = 2000 – 2005 = = =
+
+This was at 5 % of it ; so he went on , with " Craig " and " Mr. Deed " .
+
+= Another =
+
+The end of it , " <unk> " .
+"""
+
+
+def test_a_document_of_wikitext_is_an_article_as_it_was_before_it_was_cut_into_words(register):
+    articles = "".join(f" {line} \n" for line in ARTICLES.splitlines())
+    register("wiki", "a.zip", zipped(train=articles), member=SIDES, markup=downloads.WIKITEXT)
+    assert list(load("wiki")) == [
+        [
+            "He had a guest-starring role in 2000.",
+            "It cost $1.5 million, or 1,000,000 pounds.",
+            '"Was it Teddy\'s Story?" (they asked).',
+            'He said: "I can\'t!"',
+            "Then he left.",
+            'This was at 5% of it; so he went on, with "Craig" and "Mr. Deed".',
+        ],
+        ['The end of it, "<unk>".'],
+    ]
+
+
+def test_a_document_of_tinystories_is_a_story_of_several_paragraphs(register):
+    stories = (
+        'A mole sang. It was dark.\n\n"I\'ll stay," it said.\n<|endoftext|>\n'
+        "Once there was Ben.\n<|endoftext|>\n"
+    )
+    register("stories", "a.txt", stories, markup=downloads.STORIES)
+    assert list(load("stories", "all")) == [
+        ["A mole sang.", "It was dark.", '"I\'ll stay," it said.'],
+        ["Once there was Ben."],
+    ]
+
+
+def test_every_registered_download_is_pinned_and_described():
+    assert 2 <= len(module.DOWNLOADS) and "pydocs" not in module.DOWNLOADS
+    for name, entry in module.DOWNLOADS.items():
+        assert entry.url.startswith("https://") and entry.url.endswith(downloads.KINDS)
+        assert re.fullmatch("[0-9a-f]{64}", entry.sha256)
+        assert entry.url.endswith(".zip") == ("{side}" in entry.member)
+        re.compile(entry.markup.between)
+        megabytes = f"{entry.size / 1e6:.0f} MB"
+        assert re.search(rf"\n    {name} +{megabytes}   {entry.licence}  ", downloads.__doc__)
+        assert f"{name} ({megabytes})" in CORPUS_HELP
 
 
 # ---- From a docstring to prose -----------------------------------------------------------------------------
@@ -483,11 +603,11 @@ template = """This is only a string in the module."""
     }
     for name, content in files.items():
         written(tmp_path / "library" / name, content)
-    monkeypatch.setattr(module, "_folders", lambda: [("lib", tmp_path / "library")])
+    monkeypatch.setattr(pydocs, "_folders", lambda: [("lib", tmp_path / "library")])
     monkeypatch.setenv("BERT_EDU_DATA", str(tmp_path / "cache"))
-    module._pydocs.cache_clear()
+    pydocs._pydocs.cache_clear()
     yield tmp_path / "cache"
-    module._pydocs.cache_clear()
+    pydocs._pydocs.cache_clear()
 
 
 LIBRARY = {
@@ -515,15 +635,15 @@ def test_documentation_is_read_from_source_without_importing_it(library):
 def test_pydocs_is_extracted_once_and_a_damaged_cache_is_made_anew(library, monkeypatch):
     first = pydocs_documents()
     (cached,) = library.iterdir()
-    module._pydocs.cache_clear()
+    pydocs._pydocs.cache_clear()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_extract", lambda: pytest.fail("extracted again"))
+        patch.setattr(pydocs, "_extract", lambda: pytest.fail("extracted again"))
         assert pydocs_documents() == first
     cached.write_text('[["torn')
-    module._pydocs.cache_clear()
+    pydocs._pydocs.cache_clear()
     assert pydocs_documents() == first
-    module._pydocs.cache_clear()
-    monkeypatch.setattr(module, "_installed", lambda: {"torch": "another version"})
+    pydocs._pydocs.cache_clear()
+    monkeypatch.setattr(pydocs, "_installed", lambda: {"torch": "another version"})
     pydocs_documents()
     assert len(list(library.iterdir())) == 2
 
@@ -546,7 +666,7 @@ def test_modules_that_share_eight_words_stand_on_one_side_whatever_their_order()
         one, two = (f"{side}{number} b c d e f g h" for side in ("one", "two"))
         for module_name, shared in ((first, [one]), (second, [one, two]), (third, [two])):
             sources[text(*shared)] = Source("lib", module_name, "")
-    held_out = module._held_out(sources)
+    held_out = pydocs._held_out(sources)
     assert {len(held_out.intersection(trio)) for trio in trios} == {0, 3}
     words = Counter()
     for content, source in sources.items():
@@ -554,13 +674,13 @@ def test_modules_that_share_eight_words_stand_on_one_side_whatever_their_order()
     assert 0.08 < words[True] / words.total() <= 0.1
     items = list(sources.items())
     draw.shuffle(items)
-    assert module._held_out(dict(items)) == held_out
+    assert pydocs._held_out(dict(items)) == held_out
 
 
 def test_seven_words_are_not_enough_to_hang_together():
     same = "one two three four five six seven"
     sources = {f"{same} a": Source("lib", "a", ""), f"{same} b": Source("lib", "b", "")}
-    assert module._clusters(sources) == {"a": "a", "b": "b"}
+    assert pydocs._clusters(sources) == {"a": "a", "b": "b"}
     assert stretches([f"{same} A. Z"]) == {f"{same} a.", same.removeprefix("one ") + " a. z"}
 
 
@@ -568,9 +688,9 @@ def test_seven_words_are_not_enough_to_hang_together():
 
 
 @pytest.fixture(scope="module")
-def pydocs():
+def documents():
     """All of it, from what is installed; out of the cache when neither that nor the code has changed."""
-    module._pydocs.cache_clear()
+    pydocs._pydocs.cache_clear()
     return pydocs_documents()
 
 
@@ -585,55 +705,57 @@ def leaked(valid, train):
     return sum(found) / len(found)
 
 
-def test_pydocs_is_a_corpus_of_a_million_words_from_every_library(pydocs):
+def test_pydocs_is_a_corpus_of_a_million_words_from_every_library(documents):
     words = Counter()
-    for document in pydocs:
+    for document in documents:
         words[document.source.library] += sum(len(sentence.split()) for sentence in document.sentences)
-    assert set(words) == {"python", *module._installed()} and words.total() > 800_000
-    assert len({document.source.module for document in pydocs}) > 1000
-    assert sum(len(document.sentences) > 1 for document in pydocs) > 10_000
+    assert set(words) == {"python", *pydocs._installed()} and words.total() > 800_000
+    assert len({document.source.module for document in documents}) > 1000
+    assert sum(len(document.sentences) > 1 for document in documents) > 10_000
 
 
-def test_no_document_of_pydocs_stands_there_twice(pydocs):
-    texts = Counter("\n".join(document.sentences) for document in pydocs)
+def test_no_document_of_pydocs_stands_there_twice(documents):
+    texts = Counter("\n".join(document.sentences) for document in documents)
     assert set(texts.values()) == {1}
 
 
-def test_pydocs_reads_as_english(pydocs):
+def test_pydocs_reads_as_english(documents):
     """Function words make up a good third of English; in code, tables and lists of names there are few."""
-    text = " ".join(sentence for document in pydocs for sentence in document.sentences)
+    text = " ".join(sentence for document in documents for sentence in document.sentences)
     words = [word.strip(".,;:!?()\"'").lower() for word in text.split()]
     common = Counter(words).most_common(5)
     assert {word for word, _ in common} == {"the", "a", "of", "to", "is"}
-    assert 0.3 < sum(word in module.FUNCTION_WORDS for word in words) / len(words) < 0.55
+    assert 0.3 < sum(word in pydocs.FUNCTION_WORDS for word in words) / len(words) < 0.55
     assert sum(word.isalpha() for word in words) > 0.85 * len(words)
 
 
-def test_nothing_of_the_held_out_side_of_pydocs_stands_on_the_other(pydocs):
-    train, valid = side(pydocs, "train"), side(pydocs, "valid")
+def test_nothing_of_the_held_out_side_of_pydocs_stands_on_the_other(documents):
+    train, valid = side(documents, "train"), side(documents, "valid")
     known = {sentence for document in train for sentence in document}
     repeated = [sentence in known for document in valid for sentence in document]
     assert leaked(valid, train) == 0
     assert sum(repeated) / len(repeated) < 0.02  # short ones, such as "The default is None."
-    modules = {split: {d.source.module for d in pydocs if d.split == split} for split in ("train", "valid")}
+    modules = {
+        split: {d.source.module for d in documents if d.split == split} for split in ("train", "valid")
+    }
     assert not modules["train"] & modules["valid"]
     # This is what it is for: dealt at random, a fifth of the held-out text would be known already.
-    shuffled = random.Random(0).sample([document.sentences for document in pydocs], len(pydocs))
+    shuffled = random.Random(0).sample([document.sentences for document in documents], len(documents))
     assert leaked(shuffled[: len(valid)], shuffled[len(valid) :]) > 0.15
 
 
-def test_a_tenth_of_each_library_is_held_out(pydocs):
+def test_a_tenth_of_each_library_is_held_out(documents):
     words = Counter()
-    for document in pydocs:
+    for document in documents:
         words[document.source.library, document.split] += sum(len(s.split()) for s in document.sentences)
-    for library in {"python", *module._installed()}:
+    for library in {"python", *pydocs._installed()}:
         share = words[library, "valid"] / (words[library, "train"] + words[library, "valid"])
         assert 0.08 < share < 0.105, library
 
 
-def test_pydocs_is_a_corpus_like_any_other(pydocs, tmp_path):
+def test_pydocs_is_a_corpus_like_any_other(documents, tmp_path):
     corpus = load("pydocs", "valid")
-    assert list(corpus) == side(pydocs, "valid") and list(load("pydocs")) == side(pydocs, "train")
+    assert list(corpus) == side(documents, "valid") and list(load("pydocs")) == side(documents, "train")
     corpus.write(tmp_path / "valid.txt")
     again = load(tmp_path / "valid.txt", "all")
     assert list(again) == list(corpus) and again.fingerprint() == corpus.fingerprint()

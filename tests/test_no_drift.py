@@ -9,6 +9,7 @@ import dataclasses
 from types import SimpleNamespace
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -18,9 +19,11 @@ from bert_edu import BertConfig, BertModel, BertTokenizer, tokenization, train_w
 from bert_edu.attention import MultiHeadSelfAttention, attention_bias, scaled_dot_product_attention
 from bert_edu.embeddings import BertEmbeddings, sinusoidal_positions
 from bert_edu.encoder import Encoder, EncoderLayer, FeedForward
+from bert_edu.heads import MaskedLanguageModelHead, masked_language_model_loss
 from bert_edu.model import Pooler
 from bert_edu.notebook import published_model
 from bert_edu.pretrained import published_names
+from bert_edu.training.metrics import NeighbourCounts
 from helpers import batch, randomise
 
 
@@ -305,3 +308,38 @@ def test_chapter_7_model():
     nn.init.trunc_normal_(theirs, std=0.02, a=-0.04, b=0.04, generator=torch.Generator().manual_seed(1))
     levels = torch.linspace(0, 1, 21)
     same(mine.quantile(levels), theirs.quantile(levels), 1e-3)
+
+
+def test_chapter_10_objectives():
+    found = chapter("10_objectives")
+    hidden, table = hidden_states(3, 7, 36), hidden_states(101, 36)[2:]  # (B, T, H), (V, H)
+    package = MaskedLanguageModelHead(ODD)
+    assert_same_numbers(found.MaskedWordHead(ODD), package, hidden, table)
+    draw = torch.Generator().manual_seed(1)
+    labels = torch.randint(99, (3, 7), generator=draw)
+    labels[torch.rand(3, 7, generator=draw) < 0.6] = -100
+    expected = masked_language_model_loss(package(hidden, table), labels)
+    for form in (found.mlm_loss_loop, found.mlm_loss_everywhere, found.mlm_loss_gathered):
+        same(form(hidden, labels, package, table), expected)
+
+    words = [f"w{number}" for number in range(6)]
+    tokenizer = BertTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words])
+    documents = torch.randint(5, 10, (12, 9), generator=draw).tolist()  # the last word never occurs
+    counted = NeighbourCounts([[document] for document in documents], tokenizer)
+    rows = [[2, *document, 3] for document in documents]
+    tables = found.count_neighbours(rows)
+    for left in range(2, 11):
+        for right in range(3, 11):
+            theirs = counted.predict(np.array([left]), np.array([right])).values()
+            assert found.guesses(tables, left, right) == tuple(int(guess[0]) for guess in theirs)
+    # The blend has no counterpart in the package: its formula, spelled out.
+    left, word, _ = (np.concatenate([row[k : len(row) - 2 + k] for row in rows]) for k in range(3))
+    asked = np.stack(np.meshgrid(np.arange(2, 11), np.arange(5, 11))).reshape(2, -1)
+    by_formula = []
+    for context, guess in asked.T.tolist():
+        beside = word[left == context]
+        guests = len(set(beside.tolist()))
+        share = (beside == guess).sum() + guests * 0.1
+        by_formula.append(share / (len(beside) + guests) if len(beside) else 0.1)
+    blended = found.blended(left, word, *asked, np.full(asked.shape[1], 0.1), 11)
+    np.testing.assert_allclose(blended, by_formula, rtol=1e-12)

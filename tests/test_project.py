@@ -24,11 +24,19 @@ def test_every_requirement_is_an_exact_version():
 
 def test_pins_lie_in_the_ranges_of_the_package():
     project = tomllib.loads(read("pyproject.toml"))["project"]
-    ranges = project["dependencies"] + project["optional-dependencies"]["viz"]
+    ranges = sum(project["optional-dependencies"].values(), project["dependencies"])
     pins = conftest.pins()
     for requirement in map(Requirement, ranges):
         assert requirement.specifier.contains(pins[requirement.name]), requirement
     assert set(conftest.DECISIVE) <= set(pins)
+
+
+def test_a_wheel_holds_every_package():
+    """The list in pyproject.toml is complete; `results` stands beside the package and is put into it."""
+    listed = tomllib.loads(read("pyproject.toml"))["tool"]["setuptools"]["packages"]
+    files = (notebooks.ROOT / "bert_edu").rglob("__init__.py")
+    folders = [file.parent.relative_to(notebooks.ROOT) for file in files]
+    assert sorted(listed) == sorted([".".join(folder.parts) for folder in folders] + ["bert_edu.results"])
 
 
 def test_every_dependency_has_its_reason():

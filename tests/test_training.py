@@ -279,6 +279,41 @@ def test_it_learns(tmp_path):
     assert lines[0].startswith("step      1")
 
 
+# Precision
+
+
+@pytest.mark.parametrize(
+    "seconds, expected", [({"bf16": 1, "float32": 3}, "bf16"), ({"bf16": 3, "float32": 3}, "float32")]
+)
+def test_a_cpu_uses_bf16_only_where_it_is_faster(seconds, expected, monkeypatch):
+    by_type = {torch.bfloat16: seconds["bf16"], torch.float32: seconds["float32"]}
+    monkeypatch.setattr(loop, "seconds_of_a_product", by_type.get)
+    assert loop.choose_precision("auto", torch.device("cpu")) == expected
+    assert loop.choose_precision("fp16", torch.device("cpu")) == "fp16"
+    with pytest.raises(ValueError, match="auto, float32, bf16 or fp16"):
+        loop.choose_precision("half", torch.device("cpu"))
+
+
+def test_a_resumed_run_keeps_the_precision_it_chose(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "seconds_of_a_product", {torch.bfloat16: 1, torch.float32: 3}.get)
+    expected, _ = run(tmp_path / "straight")
+    log = loop.Run.log
+
+    def log_and_break_off(self, *arguments):
+        log(self, *arguments)
+        if self.step == 7:
+            raise RuntimeError("the power failed")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="power"):
+        patch.setattr(loop.Run, "log", log_and_break_off)
+        run(tmp_path / "resumed")
+    monkeypatch.setattr(loop, "seconds_of_a_product", {torch.bfloat16: 3, torch.float32: 1}.get)
+    resumed, _ = run(tmp_path / "resumed", resume=True)
+    assert_equal_weights(resumed, expected)
+    anew, _ = run(tmp_path / "anew")
+    assert not torch.equal(anew.nsp_head.weight, expected.nsp_head.weight)
+
+
 # Metrics
 
 
@@ -314,7 +349,8 @@ def test_evaluation_against_a_plain_recount():
     found = evaluate_pretraining(model, batches, TOKENIZER)
     assert model.training
     model.eval()
-    right = total = characters = pair_right = pairs = 0
+    right = total = characters = 0
+    pairs = []  # (label, whether the model says so)
     nats = 0.0
     for batch in batches:
         with torch.no_grad():
@@ -328,15 +364,18 @@ def test_evaluation_against_a_plain_recount():
             nats -= float(logits.log_softmax(-1)[label])
             characters += len(TOKENIZER.id_to_token(label))
             total += 1
-        pair_right += int((output.seq_relationship_logits.argmax(-1) == batch.next_sentence_label).sum())
-        pairs += len(batch.input_ids)
+        said = output.seq_relationship_logits.argmax(-1).tolist()
+        pairs += [(label, label == answer) for label, answer in zip(batch.next_sentence_label.tolist(), said)]
+    by_label = [np.mean([right for label, right in pairs if label == wanted]) for wanted in (0, 1)]
+    assert 0 < by_label[0] != by_label[1]  # or the two measures below could not be told apart
     assert found == pytest.approx(
         {
             "mask_accuracy": right / total,
             "mlm_loss": nats / total,
             "perplexity": math.exp(nats / total),
             "bits_per_character": nats / math.log(2) / characters,
-            "nsp_accuracy": pair_right / pairs,
+            "nsp_accuracy": np.mean([right for _, right in pairs]),
+            "nsp_balanced_accuracy": np.mean(by_label),
             "scored": total,
         },
         rel=1e-4,
@@ -542,6 +581,33 @@ def test_ctrl_c_saves(tmp_path, monkeypatch):
     assert checkpoint.newest_whole(tmp_path).name == "step-00000007"
     resumed, _ = run(tmp_path, resume=True)
     assert_equal_weights(resumed, run(tmp_path / "straight")[0])
+
+
+def test_tensorboard_shows_what_the_metrics_hold(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    pretrain(
+        fresh_model(),
+        TOKENIZER,
+        STORE,
+        tmp_path,
+        recipe(evaluate_every=6),
+        valid=valid_batches(1),
+        tensorboard=True,
+        report=lambda line: None,
+    )
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    shown = [(event.step, event.value) for event in events.Scalars("train/mlm_loss")]
+    training = [line for line in metrics(tmp_path) if "mlm_loss" in line]
+    assert shown == [(line["step"], pytest.approx(line["mlm_loss"])) for line in training]
+    assert [event.step for event in events.Scalars("valid/mask_accuracy")] == [6, 12]
+
+
+def test_without_tensorboard_nothing_is_begun(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ValueError, match="pip install tensorboard"):
+        pretrain(fresh_model(), TOKENIZER, STORE, tmp_path / "out", recipe(), tensorboard=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_share_of_predicted_tokens_is_the_recipes(tmp_path, monkeypatch):

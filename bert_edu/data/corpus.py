@@ -2,7 +2,7 @@ r"""Text in: corpora as documents, each a list of sentences (chapter 9).
 
     load("pydocs")            the documentation in Python and in the book's own libraries: nothing to download
     load("novels.txt.xz")     a text file (.txt, .txt.gz, .txt.xz), or a folder of them, read as a stream
-    load("name")              a file that `DOWNLOADS` lists, fetched once and verified
+    load("wikitext-2")        a file on the network, fetched once and verified: `downloads.py` lists them
 
 How text files are read:
 
@@ -11,32 +11,43 @@ How text files are read:
 - A line like "= Title =" is dropped, however many signs of equality it has: a heading is no sentence. BERT
   was trained on Wikipedia without its headings too (Devlin et al. 2019, section 3.1).
 - Documents and lines are cut at a million characters, so that memory stays bounded whatever the file.
+
+`text.py` cuts sentences and `pydocs.py` makes pydocs; what readers need of both can be imported from here.
 """
 
-import ast
-import gc
 import gzip
 import hashlib
-import inspect
-import json
+import io
 import lzma
-import os
-import platform
 import re
-import sysconfig
-import warnings
+import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from importlib import metadata, util
 from pathlib import Path
-from typing import NamedTuple
+from typing import TextIO
 
 from ..pretrained import replacing
+from .downloads import DOWNLOADS, PLAIN, Download, Markup, cache_folder, download
+from .pydocs import Document, Source, prose, pydocs_documents, stretches
+from .text import SPLITS, check_split, split_sentences, stable_hash
 
-SPLITS = ("train", "valid", "all")
+__all__ = [
+    "DOWNLOADS",
+    "SPLITS",
+    "Corpus",
+    "Document",
+    "Download",
+    "Source",
+    "cache_folder",
+    "download",
+    "load",
+    "prose",
+    "pydocs_documents",
+    "split_sentences",
+    "stretches",
+]
+
 SUFFIXES = (".txt", ".txt.gz", ".txt.xz")
 LONGEST = 10**6  # characters of a line or a document
 TITLE = re.compile(r"=+ .* =+")
@@ -51,31 +62,30 @@ def load(name_or_path: str | Path, split: str = "train") -> "Corpus":
 
     Args:
         name_or_path: "pydocs", a name in `DOWNLOADS`, or the path of a text file or of a folder of them.
-        split: "train", "valid" (held out: 10 % of pydocs, 1 % of the documents of anything else) or "all".
-            Text files are dealt by a hash of each document, so equal documents are on the same side.
+        split: "train", "valid" (held out: 10 % of pydocs, the validation file of an archive that has one, 1 %
+            of the documents of anything else) or "all". Text files are dealt by a hash of each document, so
+            equal documents are on the same side.
 
     Raises:
         ValueError: for an unknown split, a corpus without text, and a file that is not text.
         FileNotFoundError: for a name that is neither a corpus nor a path.
         ConnectionError: when a download cannot be had.
     """
-    _check_split(split)
+    check_split(split)
     name = str(name_or_path)
     if name_or_path == "pydocs":
         corpus = Corpus(name, split, lambda: (document.sentences for document in pydocs_documents(split)))
+    elif name_or_path in DOWNLOADS:
+        entry, path = DOWNLOADS[name], download(name)
+        corpus = Corpus(name, split, lambda: _downloaded(entry, path, split))
     else:
-        path = download(name) if name_or_path in DOWNLOADS else Path(name_or_path)
+        path = Path(name_or_path)
         if not path.exists():
             known = ", ".join(["pydocs", *DOWNLOADS])
             raise FileNotFoundError(f"{name!r} is neither a corpus ({known}) nor a path of a file or folder")
         corpus = Corpus(name, split, lambda: _dealt(_documents(path), split))
     next(iter(corpus))  # what is empty or no text is refused here, not in the middle of a run
     return corpus
-
-
-def _check_split(split: str):
-    if split not in SPLITS:
-        raise ValueError(f"there is no split {split!r}; choose from {', '.join(SPLITS)}")
 
 
 class Corpus:
@@ -143,39 +153,69 @@ def _documents(path: Path) -> Iterator[list[str]]:
         yield from _documents_of_file(file)
 
 
-def _documents_of_file(path: Path) -> Iterator[list[str]]:
+def _downloaded(entry: Download, path: Path, split: str) -> Iterator[list[str]]:
+    """The documents of a download. An archive has a file for each side, as its makers dealt the text."""
+    if not entry.member:
+        yield from _dealt(_documents_of_file(path, entry.markup), split)
+        return
+    for side in ("train", "valid"):
+        if split in (side, "all"):
+            yield from _documents_of_file(path, entry.markup, entry.member.format(side=side))
+
+
+def _documents_of_file(path: Path, markup: Markup = PLAIN, member: str = "") -> Iterator[list[str]]:
+    between = re.compile(markup.between)
     sentences, size = [], 0
-    for line in _lines(path):
+    for line in _lines(path, member):
         text = " ".join(line.lstrip("\ufeff").split())  # Windows marks the beginning of a file with U+FEFF
-        if not TITLE.fullmatch(text):
+        ends = between.fullmatch(text)
+        if not ends and not TITLE.fullmatch(text):
+            for pattern, replacement in markup.rewrites:
+                text = re.sub(pattern, replacement, text)  # `re` keeps the compiled patterns
             sentences += split_sentences(text)
             size += len(text)
-        if sentences and (not text or size >= LONGEST):
+        if sentences and (ends or size >= LONGEST):
             yield sentences
             sentences, size = [], 0
     if sentences:
         yield sentences
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """The lines of a text file; a byte that is no text is reported with its position in the unpacked file."""
+def _lines(path: Path, member: str = "") -> Iterator[str]:
+    """The lines of a text file; a byte that is no text is reported with its position in the unpacked file.
+
+    `member` is the name of the text file in a .zip. It is read where it is: nothing is unpacked to a disk, on
+    which a file that was cut short would not be noticed.
+    """
     position = 0
     try:
-        with _open(path, "rt", path.suffix) as file:
+        with _open_member(path, member) if member else _open(path, "rt", path.suffix) as file:
             while line := file.readline(LONGEST):
                 if found := NOT_TEXT.search(line):
                     position += _size(line[: found.start()])
                     raise ValueError(f"{path} is not UTF-8 text (see byte {position}): convert it first")
                 position += _size(line)
                 yield line
-    except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
+    except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{path} is damaged, or no {path.suffix} file: {error}") from error
+
+
+# newline="" keeps \r\n as two characters, so that positions are right; " ".join(line.split()) drops both.
+TEXT = dict(encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def _open(path: Path, mode: str, suffix: str):
     opener = {".gz": gzip.open, ".xz": lzma.open}.get(suffix.lower(), open)
-    # newline="" keeps \r\n as two characters, so that positions are right; " ".join(line.split()) drops both.
-    return opener(path, mode, encoding="utf-8", errors="surrogateescape", newline="")
+    return opener(path, mode, **TEXT)
+
+
+@contextmanager
+def _open_member(path: Path, member: str) -> Iterator[TextIO]:
+    with zipfile.ZipFile(path) as archive:
+        if member not in archive.namelist():
+            raise ValueError(f"the archive {path} holds no {member}")
+        with archive.open(member) as file:
+            yield io.TextIOWrapper(file, **TEXT)
 
 
 def _size(text: str) -> int:
@@ -185,463 +225,6 @@ def _size(text: str) -> int:
 def _dealt(documents: Iterable[list[str]], split: str) -> Iterator[list[str]]:
     """The documents of one split: a hundredth of them is held out."""
     for sentences in documents:
-        side = "valid" if _stable_hash(" ".join(sentences)) % 100 == 0 else "train"
+        side = "valid" if stable_hash(" ".join(sentences)) % 100 == 0 else "train"
         if split in (side, "all"):
             yield sentences
-
-
-def _stable_hash(text: str) -> int:
-    """The same on every machine and in every run, which Python's own `hash` is not."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-
-# ---- 3. Sentences ------------------------------------------------------------------------------------------
-
-# A sentence may end at . ! ? or ... (with the quotes and brackets that close there), if white space follows
-# and then a capital or a digit. So neither 3.14, torch.nn, version 2.0.1 nor "What?" he said, ends one.
-BOUNDARY = re.compile(r"""[.!?…]["'”’)\]]*\s+["'“‘(\[]*(?=([A-ZÀ-ÖØ-Þ0-9]\w*))""")
-OPENING = "\"'“‘(["
-# The full stop of these never ends a sentence,
-ABBREVIATIONS = frozenset(
-    "mr mrs ms mx messrs dr prof gen col capt lt sgt maj rev hon gov sen rep e.g i.e cf viz vs v".split()
-)
-# that of these not before a number,
-BEFORE_NUMBERS = frozenset(
-    "no nos vol vols p pp fig figs eq eqs sec ch art c ca approx "
-    "jan feb mar apr jun jul aug sep sept oct nov dec".split()
-)
-# and that of these only before a word with which sentences often begin: initials, U.S., a.m., Ph.D., et al.
-SHORTENED = re.compile(r"[A-HJ-Z]|(?:[A-Za-z]\.)+[A-Za-z]|Ph\.D|Jr|Sr|Inc|Co|Corp|Ltd|Bros|St|Mt|al|etc")
-BEGINNINGS = frozenset(
-    "A After All An And As At But By For From He Her His However If In It Its Not On One She So Some Since "
-    "That The Their Then There These They This Those Though To We What When Where While With You".split()
-)
-
-
-def split_sentences(text: str) -> list[str]:
-    """Cuts a paragraph of English into sentences, by the plain rules above; a few cuts will be wrong."""
-    sentences, start = [], 0
-    for found in BOUNDARY.finditer(text):
-        word = text[max(start, found.start() - 20) : found.start() + 1].split()[-1].lstrip(OPENING)
-        if not _is_shortened(word, found[1]):
-            end = found.end() - len(found[0]) + len(found[0].rstrip(OPENING))
-            sentences.append(text[start:end].strip())
-            start = end
-    return [sentence for sentence in [*sentences, text[start:].strip()] if sentence]
-
-
-def _is_shortened(word: str, following: str) -> bool:
-    """Whether `word` ends with the full stop of an abbreviation and not with that of a sentence."""
-    if not word.endswith("."):
-        return False
-    word = word[:-1]
-    if word.lower() in ABBREVIATIONS or (word.lower() in BEFORE_NUMBERS and following[0].isdigit()):
-        return True
-    return SHORTENED.fullmatch(word) is not None and following not in BEGINNINGS
-
-
-# ---- 4. Downloads ------------------------------------------------------------------------------------------
-
-
-class Download(NamedTuple):
-    """A text file on the network that never changes: its address and the SHA-256 of its content."""
-
-    url: str
-    sha256: str
-
-
-DOWNLOADS: dict[str, Download] = {}
-
-
-def cache_folder() -> Path:
-    """Where downloads and the extracted pydocs are kept: BERT_EDU_DATA, or the system's place for caches."""
-    if folder := os.environ.get("BERT_EDU_DATA"):
-        return Path(folder)
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("bert_edu"))
-
-
-def download(name: str) -> Path:
-    """The file of a registered download: fetched if the cache folder has none, and verified each time.
-
-    Raises:
-        ConnectionError: when it cannot be fetched.
-        ValueError: when what came is not the registered file; it is not kept.
-    """
-    import pooch  # a slow import that most runs do without
-
-    url, sha256 = DOWNLOADS[name]
-    file = name + "".join(suffix for suffix in SUFFIXES if url.endswith(suffix))
-    try:
-        return Path(pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=file, path=cache_folder()))
-    except OSError as error:
-        raise ConnectionError(
-            f"{name} could not be fetched from {url} ({type(error).__name__}): check the network, or put the "
-            f"file at {cache_folder() / file} yourself; the corpus pydocs needs no download"
-        ) from error
-    except ValueError as error:
-        raise ValueError(
-            f"what {url} gave is not the file that is registered as {name}: its SHA-256 is not {sha256}; "
-            f"nothing was kept, so try again, and if it stays so do not use that file"
-        ) from error
-
-
-# ---- 5. pydocs: documentation that is on every machine already ---------------------------------------------
-
-LIBRARIES = ("torch", "numpy", "matplotlib", "seaborn", "pandas")
-# Tests, copies of other projects, tables of character sets; and the inside of torch's compiler: notes from
-# developer to developer, more code than English, and a third of all the source that would be read.
-SKIPPED_FOLDERS = frozenset(
-    "test tests testing idle_test lib2to3 encodings site-packages dist-packages _bundled _vendor external "
-    "externals _inductor _dynamo _functorch _export _higher_order_ops _subclasses _refs _decomp".split()
-)
-
-
-class Source(NamedTuple):
-    """Where a text stands: library ("python" is the standard library), module, and class or function."""
-
-    library: str
-    module: str
-    qualname: str
-
-
-class Document(NamedTuple):
-    """A docstring, cleaned to prose. `split` is the side of the one split that everything uses."""
-
-    source: Source
-    sentences: list[str]
-    split: str
-
-
-def pydocs_documents(split: str = "all") -> list[Document]:
-    """The documents of pydocs with their sources, in order of library, module and place in the file.
-
-    Source files are read, never imported. The first call takes a while (20 s or so); the cache folder then
-    keeps the result, for these versions of the libraries and of this module.
-
-    Raises:
-        ValueError: for an unknown split.
-    """
-    _check_split(split)
-    return [document for document in _pydocs() if split in (document.split, "all")]
-
-
-@cache
-def _pydocs() -> list[Document]:
-    versions = {"python": platform.python_version(), **_installed()}
-    rules = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    key = hashlib.sha256(json.dumps([versions, rules]).encode()).hexdigest()[:16]
-    path = cache_folder() / f"pydocs-{key}.json"
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        return [Document(Source(*source), sentences, split) for source, sentences, split in rows]
-    except (OSError, ValueError):  # not there, or damaged: made anew
-        documents = _extract()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(documents), encoding="utf-8")
-    except OSError:
-        pass  # without a place to keep it, the next run takes as long as this one
-    return documents
-
-
-def _installed() -> dict[str, str]:
-    versions = {}
-    for library in LIBRARIES:
-        try:
-            versions[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            pass
-    return versions
-
-
-def _extract() -> list[Document]:
-    found = {}  # text -> source: of equal texts the first stays
-    with _no_garbage_collection():
-        for library, folder in _folders():
-            for source, docstring in _docstrings_in(library, folder):
-                if sentences := prose(docstring):
-                    found.setdefault("\n".join(sentences), source)
-    valid = _held_out(found)
-    return [
-        Document(source, text.split("\n"), "valid" if source.module in valid else "train")
-        for text, source in found.items()
-    ]
-
-
-@contextmanager
-def _no_garbage_collection():
-    """Syntax trees have no cycles, and looking for some again and again takes a third of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-def _folders() -> Iterator[tuple[str, Path]]:
-    yield "python", Path(sysconfig.get_path("stdlib"))
-    for library in _installed():
-        spec = util.find_spec(library)  # finds a top-level package without running it
-        if spec and spec.submodule_search_locations:
-            yield library, Path(spec.submodule_search_locations[0])
-
-
-def _docstrings_in(library: str, folder: Path) -> Iterator[tuple[Source, str]]:
-    for path in sorted(folder.rglob("*.py"), key=Path.as_posix):
-        parts = path.relative_to(folder).with_suffix("").parts
-        if SKIPPED_FOLDERS.intersection(parts[:-1]):
-            continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about escapes such as "\d" in other people's code
-            try:
-                tree = ast.parse(path.read_bytes())
-            except (SyntaxError, ValueError):  # a template, or written for another version of Python
-                continue
-        names = parts[:-1] if parts[-1] == "__init__" else parts
-        module = ".".join(names if library == "python" else (library, *names))
-        for qualname, docstring in _docstrings(tree):
-            yield Source(library, module, qualname), docstring
-
-
-def _docstrings(tree: ast.AST, qualname: str = "") -> Iterator[tuple[str, str]]:
-    """Docstrings, and the texts that stand elsewhere because the function is written in C or generated."""
-    if isinstance(tree, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        if docstring := ast.get_docstring(tree, clean=False):  # `prose` cleans it
-            yield qualname, docstring
-    if isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef):
-        return  # what is defined inside a function nobody calls
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from _docstrings(node, f"{qualname}.{node.name}".lstrip("."))
-        elif isinstance(node, ast.If | ast.Try | ast.With | ast.ExceptHandler):
-            yield from _docstrings(node, qualname)
-        elif isinstance(node, ast.Expr | ast.Assign):
-            yield from _docstrings_elsewhere(node)
-
-
-def _docstrings_elsewhere(node: ast.Expr | ast.Assign) -> Iterator[tuple[str, str]]:
-    """add_docstr(torch.abs, "..."), relu = _add_docstr(torch.relu, "..."), _shared_docs = {"name": "..."}"""
-    value, target = node.value, _dotted(node.targets[0]) if isinstance(node, ast.Assign) else ""
-    if isinstance(value, ast.Call) and "doc" in _dotted(value.func).lower():
-        first = _dotted(value.args[0]) if value.args else ""
-        named = first or ".".join(text for text in _strings(value) if len(text) < 40)
-        yield target or named, _long_text(value)
-    elif isinstance(value, ast.Dict) and ("doc" in target.lower() or target == "topics"):
-        # `topics` is the language reference, in pydoc_data
-        for key, entry in zip(value.keys, value.values):
-            yield ".".join([target, *_strings(key)]), _long_text(entry)
-    elif "doc" in target.lower():
-        yield target.removesuffix(".__doc__"), _long_text(value)
-
-
-def _dotted(node: ast.AST) -> str:
-    """The name of torch.abs, or of _shared_docs["head"] without its key; "" for any other expression."""
-    if isinstance(node, ast.Subscript):
-        return _dotted(node.value)
-    if isinstance(node, ast.Attribute):
-        return f"{_dotted(node.value)}.{node.attr}".lstrip(".")
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def _strings(node: ast.AST | None) -> list[str]:
-    nodes = ast.walk(node) if node else []
-    return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-
-
-def _long_text(node: ast.AST) -> str:
-    return "\n\n".join(inspect.cleandoc(text) for text in _strings(node) if len(text) >= 40)
-
-
-def _held_out(sources: dict[str, Source]) -> set[str]:
-    """The modules of the validation split: whole clusters, up to 10 % of each library's words."""
-    cluster = _clusters(sources)
-    words, sizes, library = Counter(), Counter(), {}
-    for text, source in sources.items():
-        words[source.library] += len(text.split())
-        sizes[cluster[source.module]] += len(text.split())
-        library[source.module] = source.library
-    room = {name: count // 10 for name, count in words.items()}
-    chosen = set()
-    for name in sorted(sizes, key=_stable_hash):
-        if sizes[name] <= room[library[name]]:
-            room[library[name]] -= sizes[name]
-            chosen.add(name)
-    return {module for module, name in cluster.items() if name in chosen}
-
-
-def _clusters(sources: dict[str, Source]) -> dict[str, str]:
-    """For each module the first, by name, of those that it hangs together with.
-
-    Two modules hang together when they share a stretch of eight words, or both do so with a third. The
-    functions of torch and the methods of its Tensor, or numpy and numpy.ma, say nearly the same.
-    """
-    leaders = {source.module: source.module for source in sources.values()}
-
-    def leader(module: str) -> str:
-        while leaders[module] != module:
-            leaders[module] = module = leaders[leaders[module]]  # shortens the way for the next one
-        return module
-
-    first = {}  # stretch -> the module in which it was met first
-    for text, source in sources.items():
-        for stretch in stretches(text.split("\n")):
-            low, high = sorted((leader(first.setdefault(stretch, source.module)), leader(source.module)))
-            leaders[high] = low
-    return {module: leader(module) for module in leaders}
-
-
-def stretches(sentences: list[str], length: int = 8) -> set[str]:
-    """All runs of `length` words within a sentence, in lower case: what near-duplicates have in common."""
-    found = set()
-    for sentence in sentences:
-        words = sentence.lower().split()
-        found.update(" ".join(words[start : start + length]) for start in range(len(words) - length + 1))
-    return found
-
-
-# ---- 6. From a docstring to prose --------------------------------------------------------------------------
-
-# What is removed or rewritten before paragraphs are formed, in this order. Docstrings come in
-# reStructuredText and in the styles of NumPy, Google and Sphinx, mixed. CUT marks where something was taken
-# out, so that a sentence that led up to it ("For example:") goes too.
-CUT = "\0"
-DEEPER = r"(?:\1[ ]+\S.*\n|[ ]*\n)*"  # the lines that are indented more than the one before, and blank ones
-FIELD = "param|parameter|arg|argument|key|keyword|returns?|yields?|ivar|var|cvar"
-BLOCKS = [
-    # sections of names, papers and half-sentences: NumPy's, then Google's
-    (r"^([ ]*)(?:See [Aa]lso|References|Raises|Warns)\n[ ]*-{3,}\n(?:(?!.+\n[ ]*-{3,}\n).*\n)*", "\n"),
-    (rf"^([ ]*)(?:See [Aa]lso|References?|Raises|Throws)::?[ ]*\n{DEEPER}", "\n"),
-    # underlined titles
-    (r"^(?:[ ]*\S.*\n)?[ ]*([=\-~^\"'*#.])\1{2,}[ ]*\n", "\n"),
-    # directives: what stands in a note is prose, all the others go
-    (r"^([ ]*)\.\.[ ]+(?:note|warnings?|tip|important|hint|caution|attention)::[ ]*", r"\1- "),
-    (rf"^([ ]*)\.\.(?:[ ].*)?\n{DEEPER}", f"\n{CUT}\n"),
-    # the indented block after "::", sessions at a prompt, tables, imports, columns
-    (rf"^([ ]*)(.*)::[ ]*\n(?:[ ]*\n)+{DEEPER}", rf"\1\2:\n{CUT}\n"),
-    (r"^[ ]*(?:>>>|In \[\d*\]|\$ |% ).*\n(?:[ ]*\S.*\n)*", f"\n{CUT}\n"),
-    (r"^[ ]*(?:\|.*|[-=+:| ]*(?:--|==|\+-)[-=+:| ]*)\n(?:[ ]*\S.*\n)*", f"\n{CUT}\n"),
-    (r"^[ ]*(?:import [\w.]+|from [\w.]+ import ).*\n", f"\n{CUT}\n"),
-    (r"^.*\S[ ]{3,}\S.*\n", "\n"),
-    # parameters: of ":param x: text" and "x (int): text" the text is kept, "x : int" goes, ":rtype: int" too
-    (rf"^([ ]*)[:@](?:{FIELD})\b[^:`\n]*:(?!`)[ ]*", r"\1- "),
-    (rf"^([ ]*)[:@]\w+(?:[ ][^:`\n]*)?:(?!`).*\n{DEEPER}", "\n"),
-    (r"^[ ]*[\w*][\w*.,`'/\[\]\" ]*[ ]:[ ].*\n", "\n"),
-    (r"^([ ]*)(?:[-*][ ]+)?[*`]{0,2}[A-Za-z_][\w.]*[*`]{0,2}[ ]\([^)\n]*\)?\)[ ]?:[ ]+", r"\1- "),
-]
-BULLET = re.compile(r"(?:[-*•+]|\d{1,2}[.)]|\(?[a-z0-9]\)|#\.)(?:\s+|$)")
-ITEM = re.compile(r"""[*`"']{0,2}[A-Za-z_][\w.*\[\]]*[`"']{0,2}:\s+(?=\S)""")  # "name: text"
-TYPE = re.compile(r"[\w.\[\]]+(?:(?: or |, )[\w.\[\]]+)*")
-
-# Mark-up inside a line. What cannot be read aloud becomes CUT, and takes its sentence with it.
-MARKUP = [
-    (r":math:`\s*(\w+)\s*`", r"\1"),
-    (r":math:`[^`]*`|\$[^$]*\$|\|\w+\|_?|\{\w*\}", CUT),  # formulas, placeholders
-    (r":[\w:+.-]+:`[~!](?:[\w.]+\.)?([^`]*)`", r"\1"),  # :class:`~torch.Tensor`
-    (r"(?::[\w:+.-]+:)?`([^`<]*?)\s*<[^`]*>`_{0,2}", r"\1"),  # :ref:`text <target>`, `text <address>`_
-    (r"https?://\S+", CUT),
-    (r":[\w:+.-]+:`([^`]*)`", r"\1"),  # :func:`torch.abs`
-    (r"``(.+?)``", r"\1"),
-    (r"`([^`]*)`_{0,2}", r"\1"),
-    (r"\s*\[[\w*# -]+\]_", ""),  # [1]_
-    (r"\*\*(\w[^*]*?)\*\*", r"\1"),
-    (r"(?<![\w*\\])\*(\w(?:[^*]*[^*\s])?)\*(?![\w*])", r"\1"),
-    (r"\\([*_`|\\])", r"\1"),
-    (r"\s+([.,;])(?=\s|$)", r"\1"),
-]
-
-# What a sentence of prose looks like
-WORD = re.compile(r"""["'“‘(\[]*(?:[A-Za-z]+(?:['’/-][A-Za-z]+)*|\d+(?:[.,]\d+)*)["'”’)\].,;:!?]*|--?|–""")
-BEGIN = re.compile(r"""["'“‘]?[A-Za-z]|[(\[]["'“‘]?[A-Z]""")
-END = re.compile(r"""[.!?]["'”’)\]]*$""")
-NO_PROSE = re.compile(
-    r"[\0{}<>\\|@^~$`=#]|::|\.\.|\[\d|\w\[|\b[Nn]ote:? \["
-    r"| : |[.!?] \([a-z]| \d\. |^\w+ -- |\b(?:XXX|TODO|FIXME)\b"
-)
-FUNCTION_WORDS = frozenset(
-    "a an the of to in is are be for and or that this with as not by it on from at if when which can will "
-    "has have was its but into than may must should does do no".split()
-)
-NEVER_LAST = frozenset(
-    "a an the of to in is are be for and or with as by from at if when which can will has into than may must "
-    "should where use following given like via e.g i.e".split()
-)
-
-
-def prose(docstring: str) -> list[str]:
-    """The sentences of a docstring that are English prose: no code, tables, formulas, names or types."""
-    sentences = []
-    for paragraph in _paragraphs(docstring):
-        paragraph = " ".join(_rewritten(paragraph, MARKUP).split())
-        if re.search(r"[\w)\]\"']$", paragraph):
-            paragraph += "."  # many summaries and descriptions of parameters have none
-        if re.match(r"[a-z]+(?:['/-][a-z]+)*[ ,]", paragraph):
-            paragraph = paragraph[0].upper() + paragraph[1:]
-        sentences += [sentence for sentence in split_sentences(paragraph) if _is_prose(sentence)]
-    return sentences
-
-
-def _rewritten(text: str, rules: list[tuple[str, str]]) -> str:
-    for pattern, replacement in rules:
-        text = re.sub(pattern, replacement, text, flags=re.MULTILINE)  # `re` keeps the compiled patterns
-    return text
-
-
-def _paragraphs(docstring: str) -> list[str]:
-    """Paragraphs, list items and descriptions of parameters, each as one line."""
-    lines = _rewritten(inspect.cleandoc(docstring) + "\n", BLOCKS).splitlines()
-    found = []
-    first = None  # indentation of the open paragraph; None: none is open
-    item = cut = False  # whether it is an item "name: text"; whether something was taken out before it
-    for line, following in zip(lines, [*lines[1:], ""]):
-        words, indent = line.strip(), _indentation(line)
-        if words == CUT:
-            cut = True
-            if len(found) > 1 and not END.search(found[-1]):
-                found[-1] += ":"  # it led up to what is gone
-        if words in ("", CUT):
-            first, item = None, False
-            continue
-        deeper = _indentation(following) > indent
-        bullet, named = BULLET.match(words), ITEM.match(words)
-        continues = first is not None and indent >= first and not bullet
-        if bullet:
-            words, item = words[bullet.end() :], True
-            named = ITEM.match(words)
-        elif deeper and not continues and not named:
-            first = None  # a heading, or the name of what is described below it
-            continue
-        if named and (not continues or item and indent == first):
-            words, item, continues = words[named.end() :], True, False
-            if deeper and TYPE.fullmatch(words):
-                first = None
-                continue
-        if continues:
-            found[-1] += " " + words
-        else:
-            goes_on = cut and not bullet and words[:1].islower()  # "where x is ...", after a formula
-            found.append(CUT + words if goes_on else words)
-            first, cut = indent, False
-    return found
-
-
-def _indentation(line: str) -> int:
-    return len(line) - len(line.lstrip())
-
-
-def _is_prose(sentence: str) -> bool:
-    words = sentence.split()
-    if not 4 <= len(words) <= 70 or NO_PROSE.search(sentence):
-        return False
-    if not BEGIN.match(sentence) or not END.search(sentence) or words[-1].rstrip(".!?").lower() in NEVER_LAST:
-        return False
-    if sentence.count("(") != sentence.count(")") or sentence.count("[") != sentence.count("]"):
-        return False
-    plain = sum(WORD.fullmatch(word) is not None for word in words)
-    shouted = sum(word.isupper() and len(word) > 2 for word in words)
-    english = sum(word.lower() in FUNCTION_WORDS for word in words)
-    return plain >= 0.8 * len(words) and shouted <= 0.25 * len(words) and english >= max(1, len(words) // 10)

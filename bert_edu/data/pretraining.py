@@ -135,6 +135,7 @@ def sentence_pairs(
     generator: torch.Generator,
     numbers: Iterable[int] | None = None,
     short_probability: float = 0.1,
+    random_probability: float = 0.5,
 ) -> Iterator[Pair]:
     """Cuts documents into pairs for next-sentence prediction.
 
@@ -153,6 +154,7 @@ def sentence_pairs(
         numbers: which documents to cut, in this order; by default all, in random order.
         short_probability: share of documents that are cut with a random shorter target, so that the model
             meets short inputs too.
+        random_probability: how often the second part is replaced where it need not be.
 
     Source: google-research/bert, create_pretraining_data.py:209-330. There a random stretch may by chance be
     the one that really follows; here it never is. With a single document it comes from that document.
@@ -173,7 +175,7 @@ def sentence_pairs(
             cut = position + (1 if end - position == 1 else _between(1, end - position - 1, generator))
             follows = document[cut:end]
             second = None
-            if not follows or _chance(generator) < 0.5:
+            if not follows or _chance(generator) < random_probability:
                 after = document[cut] if cut < len(document) else None
                 wanted = target - sum(map(len, document[position:cut]))
                 second = _random_stretch(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..data.pretraining import Position, PreTrainingBatch, PreTrainingBatches, TokenStore
 from ..heads import IGNORE, BertForPreTraining
-from ..pretrained import replacing
+from ..pretrained import read_json, replacing
 from ..tokenization import BertTokenizer
 from . import checkpoint
 from .metrics import accuracy_by_fate, evaluate_pretraining
@@ -26,6 +26,7 @@ from .reproducibility import random_states, seed_everything, set_random_states
 SCHEDULES = {"triangle": linear_warmup_decay, "google": google_warmup_decay}
 OPTIMIZERS = {"adamw": adamw, "muon": muon}
 METRICS_FILE = "metrics.jsonl"
+RECIPE_FILE = "recipe.json"
 
 
 class TrainingError(RuntimeError):
@@ -187,6 +188,7 @@ def pretrain(
     *,
     valid: list[PreTrainingBatch] | None = None,
     resume: bool = False,
+    tensorboard: bool = False,
     report=print,
     progress=None,
 ) -> dict[str, float]:
@@ -198,6 +200,7 @@ def pretrain(
         out: the run's folder.
         valid: held-out batches for `evaluate_pretraining`; None measures nothing.
         resume: go on from the newest whole checkpoint in `out`, if there is one.
+        tensorboard: write the metrics for TensorBoard too, to `out`/tensorboard.
         report: called with every line for the person who waits.
         progress: called with the number of steps and of seconds that are done, before the first step and
             after each one.
@@ -222,6 +225,10 @@ def pretrain(
         )
     device = choose_device(recipe.device)
     precision = choose_precision(recipe.precision, device)
+    if resume and recipe.precision == "auto" and (out / RECIPE_FILE).is_file():
+        before = read_json(out / RECIPE_FILE)
+        if before["device"] == str(device):  # what was chosen then stays, or the run would end otherwise
+            precision = before["precision"]
     seed_everything(recipe.seed)
     model.to(device).train()
     optimizer = OPTIMIZERS[recipe.optimizer](
@@ -229,12 +236,16 @@ def pretrain(
     )
     scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
     run = Run(out, recipe, model, optimizer, scaler, report)
+    make_board = tensorboard_writer() if tensorboard else None  # refused before anything is written
     if resume:
         run.resume()
     elif (out / METRICS_FILE).exists() or checkpoint.list_checkpoints(out):
         raise ValueError(f"{out} holds a run already: go on with it (--resume), or name another folder")
+    if make_board is not None:
+        run.board = make_board(log_dir=str(out / "tensorboard"), purge_step=run.step + 1)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
+    chosen = asdict(recipe) | {"device": str(device), "precision": precision}
+    (out / RECIPE_FILE).write_text(json.dumps(chosen, indent=2) + "\n")
 
     stream = PreTrainingBatches(
         store,
@@ -305,6 +316,7 @@ class Run:
         self.report = report
         self.step, self.seconds, self.position = 0, 0.0, Position()
         self.lines = []  # metrics not yet written
+        self.board = None  # TensorBoard's writer, if it is wanted
 
     def log(self, sums: dict[str, Tensor], learning_rate: float, tokens: int, seconds: float):
         """Keeps a line for metrics.jsonl, and stops the run when a loss is not finite."""
@@ -364,7 +376,17 @@ class Run:
         self.out.mkdir(parents=True, exist_ok=True)
         with (self.out / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in self.lines)
+        if self.board is not None:
+            for line in self.lines:
+                self._show_on_board(line)
+            self.board.flush()
         self.lines.clear()
+
+    def _show_on_board(self, line: dict):
+        part = "valid" if "valid" in line else "train"
+        for name, value in line.get("valid", line).items():
+            if name != "step" and value is not None:
+                self.board.add_scalar(f"{part}/{name}", value, line["step"])
 
     def resume(self):
         """Goes back to the newest whole checkpoint; the metrics of later steps are taken out again."""
@@ -407,14 +429,33 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """For "auto": bf16 where the GPU has it, fp16 on older ones, float32 on a CPU, where half is slower."""
+    """For "auto": bf16 where the device gains from it, fp16 on older GPUs, else float32.
+
+    A CPU gains from bf16 only where it has instructions for it; elsewhere it is several times slower than
+    float32. So it is tried.
+    """
     if name not in ("auto", "float32", "bf16", "fp16"):
         raise ValueError(f"precision must be auto, float32, bf16 or fp16, not {name!r}")
-    if name == "auto":
-        if device.type != "cuda":
-            return "float32"
+    if name != "auto":
+        return name
+    if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return name
+    return (
+        "bf16"
+        if seconds_of_a_product(torch.bfloat16) < 0.6 * seconds_of_a_product(torch.float32)
+        else "float32"
+    )
+
+
+def seconds_of_a_product(dtype: torch.dtype, size: int = 512) -> float:
+    """The shortest of ten times that this CPU takes to multiply two matrices."""
+    matrix = torch.ones(size, size, dtype=dtype)
+    seconds = []
+    for _ in range(10):
+        start = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
 
 
 def autocast_for(precision: str, device: torch.device):
@@ -423,6 +464,21 @@ def autocast_for(precision: str, device: torch.device):
         return contextlib.nullcontext
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     return lambda: torch.autocast(device.type, dtype=dtype)
+
+
+def tensorboard_writer():
+    """The class of TensorBoard's writers.
+
+    Raises:
+        ValueError: when the package tensorboard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError(
+            "writing for TensorBoard needs the package tensorboard: pip install tensorboard"
+        ) from error
+    return SummaryWriter
 
 
 def prefetched(items: Iterable, depth: int = 8) -> Iterator:

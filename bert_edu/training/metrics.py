@@ -27,14 +27,16 @@ def evaluate_pretraining(
 
     Returns:
         `mask_accuracy`; `mlm_loss` in nats and `perplexity`; `bits_per_character`, the surprise at the hidden
-        words per character of them, which does not depend on the size of the vocabulary; `nsp_accuracy`;
-        `scored`, how many positions that rests on.
+        words per character of them, which does not depend on the size of the vocabulary; `nsp_accuracy`, and
+        `nsp_balanced_accuracy`, the mean of the accuracies on next and on random sentences, for which any
+        guess without looking gives a half; `scored`, how many positions that rests on.
     """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     lengths = _piece_lengths(tokenizer)
-    correct = scored = pairs = pairs_correct = characters = 0
+    correct = scored = characters = 0
+    right_pairs, pairs = torch.zeros(2), torch.zeros(2)  # of next sentences and of random ones
     nats = 0.0
     for batch in batches:
         batch = batch.to(device)
@@ -49,8 +51,10 @@ def evaluate_pretraining(
         nats += float(output.mlm_loss) * len(labels)
         scored += len(labels)
         characters += int(lengths[labels.cpu()].sum())
-        pairs_correct += int((output.seq_relationship_logits.argmax(-1) == batch.next_sentence_label).sum())
-        pairs += len(batch.input_ids)
+        answers = batch.next_sentence_label.cpu()  # (B,)
+        right = output.seq_relationship_logits.argmax(-1).cpu() == answers
+        pairs += torch.bincount(answers, minlength=2)
+        right_pairs += torch.bincount(answers[right], minlength=2)
     model.train(was_training)
     if scored == 0:
         raise ValueError("there is nothing to measure: no position of these batches is scored")
@@ -59,7 +63,8 @@ def evaluate_pretraining(
         "mlm_loss": nats / scored,
         "perplexity": math.exp(nats / scored),
         "bits_per_character": nats / math.log(2) / characters,
-        "nsp_accuracy": pairs_correct / pairs,
+        "nsp_accuracy": float(right_pairs.sum() / pairs.sum()),
+        "nsp_balanced_accuracy": float((right_pairs / pairs)[pairs > 0].mean()),
         "scored": scored,
     }
 
