@@ -213,6 +213,15 @@ def pretrain_command(
         Literal[tuple(OPTIMIZERS)],
         typer.Option(help="adamw is BERT's; muon (for the layers' matrices) learns more in a short run."),
     ] = Recipe.optimizer,
+    beta2: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=0.9999,
+            metavar="X",
+            help="How long AdamW remembers squared gradients; short runs do well with 0.98.",
+        ),
+    ] = Recipe.betas[1],
     mlm_probability: Annotated[
         float, typer.Option(metavar="X", help="Share of the tokens that are hidden and predicted, 0 to 1.")
     ] = Recipe.mlm_probability,
@@ -301,7 +310,8 @@ def pretrain_command(
         _refuse_contradictions(options)
     if options["max_steps"] is None and options["max_seconds"] is None:
         options["max_seconds"] = DEFAULT_SECONDS
-    recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe) if field.name in options})
+    chosen = {field.name: options[field.name] for field in fields(Recipe) if field.name in options}
+    recipe = Recipe(betas=(Recipe.betas[0], options["beta2"]), **chosen)
     if not resume:
         prepared = _prepare_new_run(out, options)
 

@@ -17,6 +17,7 @@ from torch import nn
 import notebooks
 from bert_edu import BertConfig, BertModel, BertTokenizer, tokenization, train_wordpiece
 from bert_edu.attention import MultiHeadSelfAttention, attention_bias, scaled_dot_product_attention
+from bert_edu.data.pretraining import Pair, collate, mask_tokens, sentence_pairs
 from bert_edu.embeddings import BertEmbeddings, sinusoidal_positions
 from bert_edu.encoder import Encoder, EncoderLayer, FeedForward
 from bert_edu.heads import MaskedLanguageModelHead, masked_language_model_loss
@@ -308,6 +309,46 @@ def test_chapter_7_model():
     nn.init.trunc_normal_(theirs, std=0.02, a=-0.04, b=0.04, generator=torch.Generator().manual_seed(1))
     levels = torch.linspace(0, 1, 21)
     same(mine.quantile(levels), theirs.quantile(levels), 1e-3)
+
+
+def test_chapter_9_pretraining_data():
+    found = chapter("09_pretraining_data")
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = BertTokenizer([*specials, *(f"w{number}" for number in range(94))])
+
+    def generator(seed):
+        return torch.Generator().manual_seed(seed)
+
+    def numbers(low, high, *shape):
+        return torch.randint(low, high, shape, generator=draw).tolist()
+
+    draw = generator(9)
+    documents = [
+        [numbers(5, 99, words) for words in numbers(1, 9, sentences)] for sentences in numbers(1, 9, 40)
+    ]
+    for seed in range(20):
+        settings = dict(max_length=30, generator=generator(seed), short_probability=0.3)
+        expected = list(sentence_pairs(documents, tokenizer, **settings))
+        assert list(found.pairs_loop(documents, 30, generator(seed), short_probability=0.3)) == expected
+
+    ordinary = torch.arange(len(specials), tokenizer.vocab_size)
+    special = torch.arange(len(specials))
+    pairs = [Pair(numbers(5, 99, n), numbers(5, 99, 40 - n), 0) for n in numbers(1, 20, 12)] + expected[:20]
+    ids = collate(pairs, tokenizer).input_ids
+    for seed in range(5):
+        expected = mask_tokens(ids, tokenizer, generator=generator(seed))
+        drawn = found.draw_numbers(ids.shape, ordinary, generator(seed))
+        for form in (found.mask_loop, found.mask_vectorised):
+            given = tokenizer.pad_token_id, tokenizer.mask_token_id, *drawn
+            assert all(map(torch.equal, form(ids, special, *given), expected))
+
+    lengths, counts = [3, 9, 2, 7, 4], torch.zeros(2)  # of pairs, and of random ones
+    for seed in range(2000):
+        lone = [[[number] * length for number, length in enumerate(lengths, start=5)], [[50] * 9] * 99]
+        settings = dict(max_length=15, generator=generator(seed), short_probability=0.0, numbers=[0])
+        labels = [pair.next_sentence_label for pair in sentence_pairs(lone, tokenizer, **settings)]
+        counts += torch.tensor([len(labels), sum(labels)])
+    same(counts / 2000, torch.tensor(found.expected_counts(lengths, 12)), 0.1)  # 4 standard errors
 
 
 def test_chapter_10_objectives():

@@ -48,8 +48,8 @@ KERNEL_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
-# Chapters that train for minutes get all of the processor instead: their curves are not compared digit by digit
-# but asserted to lie in a band.
+# Chapters that train for minutes get all of the processor instead: their curves are not compared digit by
+# digit but asserted to lie in a band.
 TRAINING = ("11_training_loop",)
 NARROW = [name for name, value in KERNEL_ENVIRONMENT.items() if value in ("1", "avx2", "AVX2", "Haswell")]
 
