@@ -28,14 +28,14 @@ from bert_edu.data.pretraining import (
     mask_tokens,
     sentence_pairs,
 )
-from bert_edu.training.loop import OPTIMIZERS
+from bert_edu.training.loop import OPTIMIZERS, autocast_for, choose_device, choose_precision
 from bert_edu.training.metrics import evaluate_pretraining
 from bert_edu.training.optim import adamw, linear_warmup_decay
 from bert_edu.training.reproducibility import seed_everything
 
-LENGTH, STEPS, RATE = BASE.max_length, BASE.max_steps, BASE.learning_rate
+LENGTH, STEPS, RATE = BASE.max_length, 1200, BASE.learning_rate
 OBJECTIVES = ("mlm", "mlm + next sentence", "mlm + sentence order")
-TASK_EXAMPLES, TASK_EPOCHS, TASK_RATE = 3000, 2, 5e-4
+TASK_EXAMPLES, TASK_EPOCHS, TASK_RATE = 2400, 2, 5e-4
 
 
 # ---- Pairs -------------------------------------------------------------------------------------------------
@@ -82,6 +82,8 @@ def pretrained(objective: str, seed: int):
     model = new_model(seed).train()
     optimizer = OPTIMIZERS["muon"](model, RATE)
     generator = torch.Generator().manual_seed(seed)
+    cpu = choose_device("cpu")
+    autocast = autocast_for(choose_precision("auto", cpu), cpu)
     step = 0
     while step < STEPS:
         pairs = pairs_of(objective, train, tokenizer, generator)
@@ -89,16 +91,18 @@ def pretrained(objective: str, seed: int):
             rate = RATE * linear_warmup_decay(step + 1, int(0.06 * STEPS), STEPS + 1)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            output = model(
-                batch.input_ids,
-                attention_mask=batch.attention_mask,
-                token_type_ids=batch.token_type_ids,
-                labels=batch.labels,
-                next_sentence_label=None if objective == "mlm" else batch.next_sentence_label,
-            )
+            with autocast():
+                output = model(
+                    batch.input_ids,
+                    attention_mask=batch.attention_mask,
+                    token_type_ids=batch.token_type_ids,
+                    labels=batch.labels,
+                    next_sentence_label=None if objective == "mlm" else batch.next_sentence_label,
+                )
             output.loss.backward()
             clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
+            with autocast():
+                optimizer.step()
             optimizer.zero_grad()
             step += 1
             if step == STEPS:

@@ -7,7 +7,8 @@
 The steps:
 
     vocabulary   8,192 tokens, by frequency
-    short        most of the training, on inputs of 128 tokens
+    warm         the beginning, on inputs of 32 tokens from the easier texts
+    short        most of the training, on inputs of 128
     long         the end of it, on inputs of 512
     ship         half precision, into bert_edu/mini/
     measure      results/mini_model.json, with the baselines on the same text, and the model card
@@ -38,16 +39,21 @@ from bert_edu.training.preparation import RUN_FILE, Joined, held_out_batches
 ROOT = Path(__file__).resolve().parent.parent
 MINI = bert_edu.mini.FOLDER
 WIKIPEDIA, NOVELS, HELD_OUT = "wiki-train.txt", "novels-train.txt", "wiki-valid.txt"
+PARTS = ("warm", "short", "long")
+COMMON = "--optimizer muon --beta2 0.98 --precision bf16"
+WARM = (
+    f"{COMMON} --preset mini --initializer-range 0.05 --sinusoids --max-length 32 --batch-tokens 1024 "
+    "--learning-rate 0.001 --mlm-probability 0.3 --warmup 0.03"
+)
+LARGE = f"{COMMON} --batch-tokens 4096"
+SHORT = f"{LARGE} --max-length 128 --learning-rate 0.0015 --mlm-probability 0.3 --warmup 0.05"
+LONG = f"{LARGE} --max-length 512 --learning-rate 0.0005 --warmup 0.1"
 # A text that is named several times weighs as much more: little documentation beside much Wikipedia.
-MIXTURE = [WIKIPEDIA] * 2 + [NOVELS] + ["pydocs"] * 8
-SHORT = (
-    "--preset mini --max-length 128 --batch-tokens 4096 --learning-rate 0.0025 --optimizer muon "
-    "--mlm-probability 0.3 --warmup 0.03 --sinusoids --precision bf16"
-)
-LONG = (
-    "--max-length 512 --batch-tokens 4096 --learning-rate 0.0005 --optimizer muon --warmup 0.1 "
-    "--precision bf16"
-)
+MIXTURES = {
+    "warm": [NOVELS] + ["pydocs"] * 4,
+    "short": [WIKIPEDIA] * 2 + [NOVELS] + ["pydocs"] * 8,
+    "long": [WIKIPEDIA] + ["pydocs"] * 4,
+}
 
 
 def bert_edu_command(data: Path, arguments: str):
@@ -56,8 +62,8 @@ def bert_edu_command(data: Path, arguments: str):
     subprocess.run([sys.executable, "-m", "bert_edu", *shlex.split(arguments)], cwd=data, check=True)
 
 
-def corpora(names: list[str]) -> str:
-    return " ".join(f"--corpus {name}" for name in names) + f" --valid {HELD_OUT}"
+def corpora(part: str) -> str:
+    return " ".join(f"--corpus {name}" for name in MIXTURES[part]) + f" --valid {HELD_OUT}"
 
 
 def vocabulary(data: Path, run: Path, options):
@@ -65,14 +71,19 @@ def vocabulary(data: Path, run: Path, options):
     bert_edu_command(data, f"tokenizer train --out {run / 'tokenizer'} --vocab-size 8192 {names}")
 
 
+def warm(data: Path, run: Path, options):
+    where = f"--out {run / 'warm'} --tokenizer {run / 'tokenizer'} --max-seconds {options.warm_seconds}"
+    bert_edu_command(data, f"pretrain {where} {WARM} {corpora('warm')}")
+
+
 def short(data: Path, run: Path, options):
-    where = f"--out {run / 'short'} --tokenizer {run / 'tokenizer'} --max-seconds {options.short_seconds}"
-    bert_edu_command(data, f"pretrain {where} {SHORT} {corpora(MIXTURE)}")
+    where = f"--out {run / 'short'} --init {run / 'warm'} --max-seconds {options.short_seconds}"
+    bert_edu_command(data, f"pretrain {where} {SHORT} {corpora('short')}")
 
 
 def long(data: Path, run: Path, options):
     where = f"--out {run / 'long'} --init {run / 'short'} --max-seconds {options.long_seconds}"
-    bert_edu_command(data, f"pretrain {where} {LONG} {corpora(MIXTURE)}")
+    bert_edu_command(data, f"pretrain {where} {LONG} {corpora('long')}")
 
 
 def ship(data: Path, run: Path, options):
@@ -81,13 +92,13 @@ def ship(data: Path, run: Path, options):
     model.half().save_pretrained(MINI)
     BertTokenizer.from_pretrained(run / "long").save_pretrained(MINI)
     lines, steps = [], 0
-    for part in ("short", "long"):
+    for part in PARTS:
         found = [json.loads(line) for line in (run / part / METRICS_FILE).read_text().splitlines()]
         lines += [thinned | {"step": steps + thinned["step"], "part": part} for thinned in every_tenth(found)]
         steps += found[-1]["step"]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (MINI / "metrics.jsonl").write_text(text, encoding="utf-8")
-    record = {part: how_it_was_run(run / part) for part in ("short", "long")}
+    record = {part: how_it_was_run(run / part) for part in PARTS}
     (MINI / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
@@ -154,11 +165,11 @@ def measure(data: Path, run: Path, options):
                 "baselines": {key: round(value, 4) for key, value in counts.accuracy(batches).items()},
             }
     write_result("mini_model", figures)
-    write_card(figures)
+    (MINI / "MODEL_CARD.md").write_text(card(figures), encoding="utf-8")
 
 
-def write_card(figures: dict):
-    """MODEL_CARD.md, from its template and the figures: no number is typed."""
+def card(figures: dict) -> str:
+    """The model card, from its template and the figures: no number is typed."""
     record = json.loads((MINI / "training.json").read_text())
     values = {
         "parameters": f"{figures['parameters']:,}",
@@ -178,7 +189,7 @@ def write_card(figures: dict):
     template = (Path(__file__).parent / "mini_model_card.md").read_text(encoding="utf-8")
     for name, value in values.items():
         template = template.replace("{{" + name + "}}", str(value))
-    (MINI / "MODEL_CARD.md").write_text(template, encoding="utf-8")
+    return template
 
 
 def results_table(figures: dict) -> str:
@@ -217,7 +228,7 @@ def notebooks(data: Path, run: Path, options):
     subprocess.run([sys.executable, tool, "execute", *users], check=True, env=os.environ)
 
 
-STEPS = {step.__name__: step for step in (vocabulary, short, long, ship, measure, notebooks)}
+STEPS = {step.__name__: step for step in (vocabulary, warm, short, long, ship, measure, notebooks)}
 
 
 def main():
@@ -227,8 +238,9 @@ def main():
     parser.add_argument("--data", type=Path, required=True, help="the folder of the texts")
     parser.add_argument("--run", type=Path, required=True, help="the folder of the runs")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
-    parser.add_argument("--short-seconds", type=int, default=6000)
-    parser.add_argument("--long-seconds", type=int, default=600)
+    parser.add_argument("--warm-seconds", type=int, default=900)
+    parser.add_argument("--short-seconds", type=int, default=3500)
+    parser.add_argument("--long-seconds", type=int, default=400)
     options = parser.parse_args()
     for step in options.steps:
         print(f"== {step}", flush=True)
