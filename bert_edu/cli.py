@@ -658,7 +658,7 @@ def _show(result: dict, as_json: bool):
         print(json.dumps(result, indent=2))
         return
     for name, value in result.items():
-        print(f"{name:20}{value:.4f}" if isinstance(value, float) else f"{name:20}{value}")
+        print(f"{name:23}{value:.4f}" if isinstance(value, float) else f"{name:23}{value}")
 
 
 def _say(line: str):

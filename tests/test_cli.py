@@ -228,7 +228,8 @@ def test_stdout_has_the_last_measurement_and_stderr_the_rest(trained):
     shown = dict(line.split() for line in result.stdout.splitlines())
     assert shown["model"] == str(out)
     last = metrics(out)[-1]["valid"]
-    for name in ("mask_accuracy", "mlm_loss", "perplexity", "bits_per_character", "nsp_accuracy"):
+    measured = ("mask_accuracy", "mlm_loss", "perplexity", "bits_per_character", "nsp_accuracy")
+    for name in (*measured, "nsp_balanced_accuracy"):
         assert float(shown[name]) == pytest.approx(last[name], abs=1e-4)
     V = len(BertTokenizer.from_pretrained(out))
     assert (int(shown["scored"]), int(shown["vocab_size"])) == (last["scored"], V)
@@ -484,7 +485,8 @@ def test_evaluation_tells_what_was_learned_from_what_was_not(trained, texts):
     V = len(BertTokenizer.from_pretrained(out))
     assert (known["vocab_size"], known["max_length"], known["split"]) == (V, 24, "all")
     assert set(known) == {
-        *("mask_accuracy", "mlm_loss", "perplexity", "bits_per_character", "nsp_accuracy", "scored"),
+        *("mask_accuracy", "mlm_loss", "perplexity", "bits_per_character", "nsp_accuracy"),
+        *("nsp_balanced_accuracy", "scored"),
         *("vocab_size", "max_length", "data", "split", "fingerprint"),
     }
 
@@ -524,7 +526,7 @@ def without(source, target, part):
 def test_models_that_lack_a_head(trained, texts, tmp_path):
     out, _ = trained
     measured = evaluate(without(out, tmp_path / "no_nsp", "seq_relationship"), texts / "swapped.txt")
-    assert measured["nsp_accuracy"] is None
+    assert measured["nsp_accuracy"] is None and measured["nsp_balanced_accuracy"] is None
     headless = without(out, tmp_path / "no_mlm", "cls.predictions")
     for command in (["evaluate", "mlm", "--data", texts / "farm.txt"], ["fill-mask", "[MASK]"]):
         assert "no head for masked words" in refuse(*command, "--model", headless)

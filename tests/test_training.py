@@ -221,11 +221,7 @@ def rows(batch, start, end):
 
 
 def test_small_batches_make_the_gradient_of_the_large_one():
-    draw = torch.Generator().manual_seed(2)
-    pairs = [
-        Pair(torch.randint(5, 65, (3 + 2 * n,), generator=draw).tolist(), [7, 8, 9], n % 2) for n in range(9)
-    ]
-    large = masked(pairs)
+    large = unequal_batch()
     counts = (large.labels != IGNORE).sum(1)
     assert counts.min() < counts.max()  # unequal numbers of masked tokens
     parts = [rows(large, 0, 1), rows(large, 1, 4), rows(large, 4, 9)]
@@ -246,6 +242,76 @@ def test_small_batches_make_the_gradient_of_the_large_one():
         )
     for name in whole_sums:
         assert float(whole_sums[name]) == pytest.approx(float(part_sums[name]), rel=1e-6), name
+
+
+TWO_PROCESSES = """
+    import sys
+    sys.path.insert(0, {tests!r})
+    import torch
+    import test_training as t
+    from torch import distributed as dist
+    from torch.nn.parallel import DistributedDataParallel
+    rank = int(sys.argv[1])
+    dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+    large = t.unequal_batch()
+    cuts = [[0, 1, 2], [2, 6, 9]][rank]
+    parts = [t.rows(large, start, end) for start, end in zip(cuts, cuts[1:])]
+    model = t.fresh_model().eval()
+    parallel = DistributedDataParallel(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    sums = t.train_step(parallel, optimizer, parts, mask_token_id=4, clip_norm=1e9)
+    assert dist.is_initialized()
+    torch.save([model.state_dict(), sums], sys.argv[3])
+    dist.destroy_process_group()
+"""
+
+
+def unequal_batch():
+    draw = torch.Generator().manual_seed(2)
+    return masked(
+        [
+            Pair(torch.randint(5, 65, (3 + 2 * n,), generator=draw).tolist(), [7, 8, 9], n % 2)
+            for n in range(9)
+        ]
+    )
+
+
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="PyTorch was built without gloo")
+def test_two_processes_make_the_step_of_one(tmp_path):
+    """Each of them accumulates two batches, all of different sizes: the single process takes them at once."""
+    model = fresh_model().eval()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    expected = train_step(
+        model, optimizer, [unequal_batch()], mask_token_id=TOKENIZER.mask_token_id, clip_norm=1e9
+    )
+    script = textwrap.dedent(TWO_PROCESSES).format(tests=str(Path(__file__).parent))
+    environment = os.environ | {"PYTHONPATH": str(Path(bert_edu.__file__).parent.parent)}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(rank), str(tmp_path / "meet"), str(tmp_path / f"{rank}.pt")],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        for rank in ranks:
+            assert rank.wait(timeout=120) == 0, rank.stderr.read()
+    finally:
+        for rank in ranks:
+            rank.kill()
+    for rank in range(2):
+        weights, sums = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for name, weight in model.state_dict().items():
+            torch.testing.assert_close(
+                weights[name], weight, rtol=0, atol=1e-6, msg=lambda text: f"{name}: {text}"
+            )
+        for name in ("mlm_loss", "nsp_loss", "gradient_norm"):
+            assert float(sums[name]) == pytest.approx(float(expected[name]), rel=1e-4), name
+        assert float(sums["mask_right"] / sums["mask_total"]) == pytest.approx(
+            float(expected["mask_right"] / expected["mask_total"])
+        )
 
 
 def test_clipping_is_global():
@@ -623,6 +689,40 @@ def test_the_share_of_predicted_tokens_is_the_recipes(tmp_path, monkeypatch):
     run(tmp_path / "more", max_steps=4, mlm_probability=0.4)
     usual, more = (sum(c for c, _ in part) / sum(t for _, t in part) for part in (seen[:4], seen[4:]))
     assert usual == pytest.approx(0.15, abs=0.02) and more == pytest.approx(0.4, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "schedule, expected",
+    [
+        ("triangle", [0.25, 0.5, 0.75, 1.0, 8 / 9, 7 / 9, 6 / 9, 5 / 9, 4 / 9, 3 / 9, 2 / 9, 1 / 9]),
+        ("google", [0.25, 0.5, 0.75, *(1 - step / 13 for step in range(4, 13))]),
+    ],
+)
+def test_no_step_is_wasted_on_a_learning_rate_of_zero(schedule, expected, tmp_path):
+    run(tmp_path, schedule=schedule, warmup=4 / 12, learning_rate=0.5)
+    found = [line["learning_rate"] for line in metrics(tmp_path)]
+    assert found == pytest.approx([0.5 * multiplier for multiplier in expected])
+
+
+def test_a_resumed_run_reads_on_where_it_stopped(tmp_path, monkeypatch):
+    """The positions in the data, and the metrics' steps, have no gap and nothing twice."""
+    read = []
+    log = loop.Run.log
+
+    def noting(self, *arguments):
+        read.append((self.step, self.position))
+        log(self, *arguments)
+        if len(read) == 8:
+            raise RuntimeError("the power failed")
+
+    monkeypatch.setattr(loop.Run, "log", noting)
+    with pytest.raises(RuntimeError, match="power"):
+        run(tmp_path, accumulate=2)
+    run(tmp_path, accumulate=2, resume=True)
+    again = read[8:]
+    assert [step for step, _ in again] == list(range(6, 13))  # the last checkpoint was that of step 5
+    assert read[5:8] == again[:3]
+    assert [line["step"] for line in metrics(tmp_path)] == list(range(1, 13))
 
 
 def test_a_run_by_seconds_follows_the_elapsed_share():

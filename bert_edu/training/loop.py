@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 
 from ..data.pretraining import Position, PreTrainingBatch, PreTrainingBatches, TokenStore
 from ..heads import IGNORE, BertForPreTraining
@@ -130,14 +131,15 @@ def train_step(
     """One step of the optimiser on the gradient of one or several batches.
 
     Each batch's mean loss is weighted with its share of the scored tokens (and of the pairs), so that k small
-    batches give the gradient of one large one, however unequal they are.
+    batches give the gradient of one large one, however unequal they are. The same holds over the processes of
+    `torch.distributed`, where DistributedDataParallel takes the mean of their gradients.
 
     Returns:
         The losses of the whole step, the gradient's norm before clipping, and the counts that accuracies are
         made of; tensors, because reading them would make the host wait for a GPU.
     """
-    scored_in_all = sum((batch.labels != IGNORE).sum() for batch in batches).clamp(min=1)
-    pairs_in_all = sum(len(batch.input_ids) for batch in batches)
+    scored_in_all = mean_over_processes(sum((batch.labels != IGNORE).sum() for batch in batches))
+    pairs_in_all = mean_over_processes(torch.tensor(sum(len(batch.input_ids) for batch in batches)))
     sums = {"mlm_loss": 0.0, "nsp_loss": 0.0}
     for batch in batches:
         scored = batch.labels != IGNORE  # (B, T)
@@ -149,7 +151,7 @@ def train_step(
                 labels=batch.labels,
                 next_sentence_label=batch.next_sentence_label,
             )
-        mlm_loss = output.mlm_loss * (scored.sum() / scored_in_all)
+        mlm_loss = output.mlm_loss * (scored.sum() / scored_in_all.clamp(min=1e-6))
         nsp_loss = output.nsp_loss * (len(batch.input_ids) / pairs_in_all)
         loss = mlm_loss + nsp_loss
         (loss if scaler is None else scaler.scale(loss)).backward()
@@ -173,7 +175,16 @@ def train_step(
             scaler.step(optimizer)
             scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    return sums
+    return {name: mean_over_processes(value) for name, value in sums.items()}
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a number over the processes of `torch.distributed`; itself where there is only one."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    total = value.to(torch.float64, copy=True)
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
 
 
 # ---- The run -----------------------------------------------------------------------------------------------
