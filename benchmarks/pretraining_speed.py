@@ -26,9 +26,9 @@ VOCABULARY, LENGTH, BATCH_TOKENS, PAIRS = 8192, 128, 4096, 256
 
 
 def real_pairs(corpus: str) -> tuple[BertTokenizer, list[Pair]]:
-    """A vocabulary from the text, and as many pairs as one round takes."""
+    """A vocabulary from pydocs, the same for every text, and as many pairs of the text as one round takes."""
     text = load(corpus, "valid" if corpus == "pydocs" else "all")
-    tokenizer = BertTokenizer(train_vocabulary(text, VOCABULARY))
+    tokenizer = BertTokenizer(train_vocabulary(load("pydocs", "train"), VOCABULARY))
     pairs = sentence_pairs(
         list(text), tokenizer, max_length=LENGTH, generator=torch.Generator().manual_seed(0)
     )

@@ -1,0 +1,62 @@
+"""The little texts: complete, cut rightly, one of a kind, split so that nothing leaks."""
+
+import json
+import re
+from collections import Counter
+
+import pytest
+
+from bert_edu.data.little_texts import FILE, KINDS, SENTIMENTS, SIDES, little_texts, without_marks
+from bert_edu.data.pydocs import stretches
+
+TEXTS = little_texts()
+
+
+def test_the_marks_are_taken_out():
+    text, names = without_marks("On [Monday|time] [Nora|person]'s boat left.")
+    assert text == "On Monday Nora's boat left."
+    assert [(text[start:end], kind) for start, end, kind in names] == [("Monday", "time"), ("Nora", "person")]
+    assert without_marks("No name.") == ("No name.", [])
+
+
+def test_there_are_enough_of_them():
+    assert len(TEXTS) >= 240 and len({text.id for text in TEXTS}) == len(TEXTS)
+    assert len({text.kind for text in TEXTS}) >= 20
+    for text in TEXTS:
+        assert 80 <= len(text.text.split()) <= 150, text.id
+        assert not re.search(r"[\[\]|]", text.text), text.id
+
+
+def test_sentiments_are_balanced():
+    counts = Counter(text.sentiment for text in TEXTS)
+    assert set(counts) == set(SENTIMENTS) and min(counts.values()) > len(TEXTS) / 4
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.id)
+def test_names_and_answers_stand_in_the_text(text):
+    row = next(row for row in map(json.loads, FILE.read_text().splitlines()) if row["id"] == text.id)
+    marked = re.findall(r"\[([^|\]]+)\|(\w+)\]", row["text"])
+    assert [(text.text[start:end], kind) for start, end, kind in text.names] == marked
+    assert len(marked) >= 3 and {kind for _, kind in marked} <= set(KINDS)
+    answers = [None if start is None else text.text[start:end] for _, start, end in text.questions]
+    assert answers == [asked["answer"] for asked in row["questions"]]
+    assert len(answers) == 4 and answers.count(None) == 1
+    for answer in answers:
+        if answer is not None:
+            assert len(re.findall(rf"(?<!\w){re.escape(answer)}(?!\w)", text.text)) == 1
+
+
+def test_the_sides_share_nothing():
+    sides = {side: little_texts(side) for side in SIDES}
+    assert sorted(text.id for texts in sides.values() for text in texts) == sorted(text.id for text in TEXTS)
+    runs = {
+        side: set().union(*(stretches([text.text], 7) for text in texts)) for side, texts in sides.items()
+    }
+    assert (
+        not runs["train"] & runs["test"]
+        and not runs["train"] & runs["dev"]
+        and not runs["dev"] & runs["test"]
+    )
+    assert len(sides["train"]) > 2 * len(sides["dev"]) and abs(len(sides["dev"]) - len(sides["test"])) <= 1
+    with pytest.raises(ValueError, match="train, dev, test, all"):
+        little_texts("valid")
