@@ -8,9 +8,9 @@ import tempfile
 
 import torch
 import transformers
-from measure import alternate, medians, write_result
 
 from bert_edu import BertConfig, BertModel
+from measure import alternate, medians, write_result
 
 
 def main():

@@ -12,11 +12,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from measure import write_result
 from recipes import BASE, HELD_OUT_ROWS, new_model, rounded, text, text_record
 
 from bert_edu.training.loop import METRICS_FILE, RECIPE_FILE, pretrain
 from bert_edu.training.metrics import NeighbourCounts, evaluate_pretraining
+from measure import write_result
 
 LIVE = replace(BASE, max_steps=1800, precision="float32")
 SEEDS, EVERY, SECONDS = 3, 50, 180.0

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from measure import write_result
 from recipes import BASE, new_model, rounded, text, text_record
 from torch.nn.utils import clip_grad_norm_
 
@@ -32,6 +31,7 @@ from bert_edu.training.loop import OPTIMIZERS, autocast_for, choose_device, choo
 from bert_edu.training.metrics import evaluate_pretraining
 from bert_edu.training.optim import adamw, linear_warmup_decay
 from bert_edu.training.reproducibility import seed_everything
+from measure import write_result
 
 LENGTH, STEPS, RATE = BASE.max_length, 1200, BASE.learning_rate
 OBJECTIVES = ("mlm", "mlm + next sentence", "mlm + sentence order")

@@ -13,7 +13,6 @@ import argparse
 
 import torch
 import transformers
-from measure import alternate, medians, write_result
 
 from bert_edu import BertConfig, BertForPreTraining, BertTokenizer
 from bert_edu.data.corpus import load
@@ -21,6 +20,7 @@ from bert_edu.data.pretraining import Pair, collate, grouped_by_length, mask_tok
 from bert_edu.data.vocabulary import train_vocabulary
 from bert_edu.training.loop import autocast_for, choose_device, train_step
 from bert_edu.training.optim import adamw
+from measure import alternate, medians, write_result
 
 VOCABULARY, LENGTH, BATCH_TOKENS, PAIRS = 8192, 128, 4096, 256
 

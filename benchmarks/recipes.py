@@ -17,7 +17,6 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from measure import write_result
 
 from bert_edu import BertConfig, BertForPreTraining, BertTokenizer
 from bert_edu.data.corpus import load
@@ -28,6 +27,7 @@ from bert_edu.training.loop import METRICS_FILE, OPTIMIZERS, Recipe, pretrain, t
 from bert_edu.training.metrics import evaluate_pretraining, unigram_entropy
 from bert_edu.training.preparation import held_out_batches
 from bert_edu.training.reproducibility import seed_everything
+from measure import write_result
 
 VOCABULARY = 4096
 LENGTH = 64  # tokens of an input

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import tokenizers
 import transformers
-from measure import alternate, medians, write_result
 from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
 from bert_edu import BertTokenizer
+from measure import alternate, medians, write_result
 
 
 def main():

@@ -26,7 +26,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import write_result
 
 import bert_edu.mini
 from bert_edu import BertForPreTraining, BertTokenizer, load_mini
@@ -35,6 +34,7 @@ from bert_edu.data.pretraining import TokenStore
 from bert_edu.training.loop import METRICS_FILE, RECIPE_FILE
 from bert_edu.training.metrics import NeighbourCounts, evaluate_pretraining, unigram_entropy
 from bert_edu.training.preparation import RUN_FILE, Joined, held_out_batches
+from measure import write_result
 
 ROOT = Path(__file__).resolve().parent.parent
 MINI = bert_edu.mini.FOLDER

@@ -4,10 +4,12 @@ import json
 import re
 from collections import Counter
 
+import describe_little_texts as program
 import pytest
 
 from bert_edu.data.little_texts import FILE, KINDS, SENTIMENTS, SIDES, little_texts, without_marks
 from bert_edu.data.pydocs import stretches
+from bert_edu.notebook import results
 
 TEXTS = little_texts()
 
@@ -60,3 +62,16 @@ def test_the_sides_share_nothing():
     assert len(sides["train"]) > 2 * len(sides["dev"]) and abs(len(sides["dev"]) - len(sides["test"])) <= 1
     with pytest.raises(ValueError, match="train, dev, test, all"):
         little_texts("valid")
+
+
+def test_the_data_card_is_made_from_the_results():
+    figures = results("little_texts")["figures"]
+    assert program.CARD.read_text(encoding="utf-8") == program.card(figures)
+    assert figures["description"] == program.description()
+    assert figures["agreement"] == program.agreement()
+    assert figures["agreement"]["sentiment"]["kappa"] > 0.6 and figures["agreement"]["names"]["span F1"] > 0.7
+
+
+def test_kappa_by_hand():
+    # 3 of 4 agree; by chance 1/2 * 3/4 + 1/2 * 1/4 = 1/2
+    assert program.kappa([("a", "a"), ("a", "a"), ("b", "b"), ("b", "a")]) == pytest.approx(0.5)

@@ -1,13 +1,12 @@
 """The shipped model: small, whole, as good as its card says, and read by `transformers` too."""
 
 import json
-import sys
 
 import pytest
 import torch
+import train_mini
 import transformers
 
-import notebooks
 from bert_edu import load_mini
 from bert_edu.data.corpus import load
 from bert_edu.data.pretraining import TokenStore
@@ -22,17 +21,6 @@ LIMIT = 16_000_000  # bytes
 @pytest.fixture(scope="module")
 def mini():
     return load_mini()
-
-
-@pytest.fixture(scope="module")
-def train_mini():
-    """The program that trained it."""
-    sys.path.insert(0, str(notebooks.ROOT / "benchmarks"))
-    try:
-        import train_mini
-    finally:
-        sys.path.pop(0)
-    return train_mini
 
 
 def test_it_is_small():
@@ -95,13 +83,13 @@ def test_long_inputs_work(mini):
     assert len(top_five(short) & top_five(long)) >= 2
 
 
-def test_the_card_is_made_from_the_results(train_mini):
+def test_the_card_is_made_from_the_results():
     expected = train_mini.card(results("mini_model")["figures"])
     assert (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8") == expected
     assert "{{" not in expected
 
 
-def test_the_curve_covers_all_parts(train_mini):
+def test_the_curve_covers_all_parts():
     lines = [json.loads(line) for line in (FOLDER / "metrics.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in lines]
     assert steps == sorted(steps) and {line["part"] for line in lines} == set(train_mini.PARTS)
