@@ -11,13 +11,14 @@ The first three do for a CPU. The licence is what the publisher states; Shakespe
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 KINDS = (".txt", ".txt.gz", ".txt.xz", ".zip")
 
 
-class Markup(NamedTuple):
+@dataclass(frozen=True)
+class Markup:
     """What a text file has in it beside text.
 
     Attributes:
@@ -47,7 +48,8 @@ WIKITEXT = Markup(
 )
 
 
-class Download(NamedTuple):
+@dataclass(frozen=True)
+class Download:
     """A file on the network that never changes.
 
     Attributes:
