@@ -5,6 +5,7 @@ hands back the names that they define. `assert_same_numbers` gives the chapter's
 package's one and compares what the two return.
 """
 
+import copy
 import dataclasses
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 import notebooks
-from bert_edu import BertConfig, BertModel, BertTokenizer, tokenization, train_wordpiece
+from bert_edu import BertConfig, BertForPreTraining, BertModel, BertTokenizer, tokenization, train_wordpiece
 from bert_edu.attention import MultiHeadSelfAttention, attention_bias, scaled_dot_product_attention
 from bert_edu.data.pretraining import Pair, collate, mask_tokens, sentence_pairs
 from bert_edu.embeddings import BertEmbeddings, sinusoidal_positions
@@ -24,7 +25,9 @@ from bert_edu.heads import MaskedLanguageModelHead, masked_language_model_loss
 from bert_edu.model import Pooler
 from bert_edu.notebook import published_model
 from bert_edu.pretrained import published_names
+from bert_edu.training.loop import train_step
 from bert_edu.training.metrics import NeighbourCounts
+from bert_edu.training.optim import adamw, google_warmup_decay, linear_warmup_decay
 from helpers import batch, randomise
 
 
@@ -384,3 +387,48 @@ def test_chapter_10_objectives():
         by_formula.append(share / (len(beside) + guests) if len(beside) else 0.1)
     blended = found.blended(left, word, *asked, np.full(asked.shape[1], 0.1), 11)
     np.testing.assert_allclose(blended, by_formula, rtol=1e-12)
+
+
+def test_chapter_11_training():
+    found = chapter("11_training_loop")
+    for ours, theirs in ((found.triangle, linear_warmup_decay), (found.google, google_warmup_decay)):
+        for warmup, total in ((0, 7), (3, 10), (9, 10)):
+            for step in range(total):
+                assert ours(step, warmup, total) == pytest.approx(theirs(step, warmup, total))
+
+    gradients = [hidden_states(3, 5), hidden_states(7)]
+    for limit in (0.5, 100.0):
+        parameters = [nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
+        for parameter, gradient in zip(parameters, gradients):
+            parameter.grad = gradient.clone()
+        norm = nn.utils.clip_grad_norm_(parameters, limit)
+        clipped, ours = found.clip_together(gradients, limit)
+        same([parameter.grad for parameter in parameters], clipped, 1e-6)  # PyTorch adds 1e-6 to the norm
+        assert ours == pytest.approx(norm.item())
+
+    matrix = nn.Linear(4, 3, bias=False).double()
+    weight, m, v = matrix.weight.detach().clone(), 0.0, 0.0
+    optimizer = adamw(matrix, 0.1, weight_decay=0.3)
+    for t, gradient in enumerate(hidden_states(4, 3, 4), start=1):
+        matrix.weight.grad = gradient.clone()
+        optimizer.step()
+        weight, m, v = found.adamw_step(weight, gradient, m, v, t, 0.1, decay=0.3)
+        same(matrix.weight.detach(), weight)
+
+    tokenizer = BertTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{n}" for n in range(94))])
+    draw = torch.Generator().manual_seed(2)
+    pairs = [Pair(torch.randint(5, 99, (n,), generator=draw).tolist(), [7, 8, 9], n % 2) for n in (3, 5, 9)]
+    made = collate(pairs, tokenizer)
+    made.input_ids, made.labels = mask_tokens(made.input_ids, tokenizer, generator=draw)
+    torch.manual_seed(0)
+    ours = BertForPreTraining(ODD).double().eval()
+    theirs = copy.deepcopy(ours)
+    first, second = (adamw(model, 0.1) for model in (ours, theirs))
+    for rate in (0.01, 0.003):
+        loss, norm = found.training_step(ours, first, made, rate, clip_norm=0.7)
+        for group in second.param_groups:
+            group["lr"] = rate
+        sums = train_step(theirs, second, [made], mask_token_id=tokenizer.mask_token_id, clip_norm=0.7)
+        assert loss == pytest.approx(float(sums["mlm_loss"] + sums["nsp_loss"]))
+        assert norm == pytest.approx(float(sums["gradient_norm"])) and norm > 0.7
+    same(list(ours.parameters()), list(theirs.parameters()))
