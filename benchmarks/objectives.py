@@ -1,6 +1,6 @@
 """What the second objective is good for, at small scale: MLM alone, with next sentence, with sentence order.
 
-    python benchmarks/objectives.py
+    python benchmarks/objectives.py --keep runs.jsonl
 
 Trains the tiny shape on pydocs three times with each objective, for the same steps, on the same documents,
 and writes results/objectives.json. Each model is measured on hidden words, on telling pairs apart (balanced,
@@ -9,9 +9,11 @@ so guessing gives 0.5), and on two small tasks that it is fine-tuned for.
 
 import argparse
 import copy
+import json
 import statistics
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from recipes import BASE, new_model, rounded, text, text_record
@@ -239,39 +241,54 @@ def logits_of(model, tokenizer, texts: list[tuple[str, str | None]], labels: lis
 TASKS = {"which library (one text)": which_library, "own body (pair)": own_body}
 
 
+def one_run(objective: str, seed: int) -> dict:
+    """Pre-trains one model and measures it in every way."""
+    model = pretrained(objective, seed)
+    figures = measure_pretraining(objective, model)
+    for name, task in TASKS.items():
+        figures |= {f"{name}: {part}": v for part, v in fine_tuned_accuracy(model, task, seed).items()}
+    return {name: rounded(value) for name, value in figures.items()}
+
+
+def summary(runs: list[dict]) -> dict:
+    """Mean and standard deviation of every figure over the seeds."""
+    return {
+        name: {
+            "mean": rounded(statistics.fmean(run[name] for run in runs)),
+            "sd": rounded(statistics.stdev(run[name] for run in runs)) if len(runs) > 1 else None,
+        }
+        for name in runs[0]
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3)
-    seeds = parser.parse_args().seeds
-    runs = {objective: [] for objective in OBJECTIVES}
-    for seed in range(seeds):
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--keep", type=Path, required=True, help="finished runs; what it holds is not run again"
+    )
+    arguments = parser.parse_args()
+    kept = arguments.keep.read_text().splitlines() if arguments.keep.exists() else []
+    done = {(line["objective"], line["seed"]): line["figures"] for line in map(json.loads, kept)}
+    for seed in arguments.seeds:
         for objective in OBJECTIVES:
-            model = pretrained(objective, seed)
-            figures = measure_pretraining(objective, model)
-            for name, task in TASKS.items():
-                figures |= {
-                    f"{name}: {part}": v for part, v in fine_tuned_accuracy(model, task, seed).items()
-                }
-            runs[objective].append({name: rounded(value) for name, value in figures.items()})
-            print(objective, runs[objective][-1], flush=True)
-    summary = {
-        objective: {
-            name: {
-                "mean": rounded(statistics.fmean(each[name] for each in found)),
-                "sd": rounded(statistics.stdev(each[name] for each in found)) if seeds > 1 else None,
-            }
-            for name in found[0]
-        }
-        for objective, found in runs.items()
-    }
+            if (objective, seed) not in done:
+                figures = done[objective, seed] = one_run(objective, seed)
+                line = json.dumps({"objective": objective, "seed": seed, "figures": figures})
+                print(line, flush=True)
+                with arguments.keep.open("a") as file:
+                    file.write(line + "\n")
+    runs = {objective: [done[objective, seed] for seed in arguments.seeds] for objective in OBJECTIVES}
     settings = {
         "steps": STEPS,
         "batch_tokens": BASE.batch_tokens,
         "max_length": LENGTH,
         "learning_rate": RATE,
     }
+    settings |= {"seeds": arguments.seeds, "fine-tuning examples": TASK_EXAMPLES}
+    summaries = {objective: summary(found) for objective, found in runs.items()}
     write_result(
-        "objectives", {"text": text_record(), "settings": settings, "summary": summary, "runs": runs}
+        "objectives", {"text": text_record(), "settings": settings, "summary": summaries, "runs": runs}
     )
 
 
