@@ -51,7 +51,8 @@ def run(recipe, batches) -> dict:
 
 def over_runs(runs: list[dict], name: str) -> dict:
     values = [found[name] for found in runs]
-    return {"mean": rounded(statistics.fmean(values)), "sd": rounded(statistics.stdev(values))}
+    spread = rounded(statistics.stdev(values)) if len(values) > 1 else None
+    return {"mean": rounded(statistics.fmean(values)), "sd": spread}
 
 
 def main():
