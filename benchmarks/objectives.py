@@ -2,9 +2,12 @@
 
     python benchmarks/objectives.py --keep runs.jsonl
 
-Trains the tiny shape on pydocs three times with each objective, for the same steps, on the same documents,
-and writes results/objectives.json. Each model is measured on hidden words, on telling pairs apart (balanced,
-so guessing gives 0.5), and on two small tasks that it is fine-tuned for.
+Trains the tiny shape on pydocs three times with each objective, for the same steps, and writes
+results/objectives.json. Each model is measured on hidden words, on telling pairs apart (balanced, so guessing
+gives 0.5), and on two small tasks that it is fine-tuned for.
+
+Sentence order needs two sentences that follow each other, so documents of a single one are left out there:
+that model reads fewer documents more often, and its figures compare with the others' only in part.
 """
 
 import argparse

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.data import ConcatDataset
 
 import bert_edu.mini
 from bert_edu import BertForPreTraining, BertTokenizer, load_mini
@@ -33,7 +34,7 @@ from bert_edu.data.corpus import load
 from bert_edu.data.pretraining import TokenStore
 from bert_edu.training.loop import METRICS_FILE, RECIPE_FILE
 from bert_edu.training.metrics import NeighbourCounts, evaluate_pretraining, unigram_entropy
-from bert_edu.training.preparation import RUN_FILE, Joined, held_out_batches
+from bert_edu.training.preparation import RUN_FILE, held_out_batches
 from measure import write_result
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,7 +48,7 @@ WARM = (
 )
 LARGE = f"{COMMON} --batch-tokens 4096"
 SHORT = f"{LARGE} --max-length 128 --learning-rate 0.0015 --mlm-probability 0.3 --warmup 0.05"
-LONG = f"{LARGE} --max-length 512 --learning-rate 0.0005 --warmup 0.1"
+LONG = f"{LARGE} --max-length 512 --repeat-positions 128 --learning-rate 0.0005 --warmup 0.1"
 # A text that is named several times weighs as much more: little documentation beside much Wikipedia.
 MIXTURES = {
     "warm": [NOVELS] + ["pydocs"] * 4,
@@ -141,21 +142,23 @@ def measure(data: Path, run: Path, options):
     model, tokenizer = load_mini()
     torch.manual_seed(0)
     untrained = BertForPreTraining(model.config).eval()
-    training = [load(data / WIKIPEDIA, "all"), load(data / NOVELS, "all"), load("pydocs", "train")]
-    store = TokenStore.build(Joined(training), tokenizer)
+    texts = json.loads((run / "short" / RUN_FILE).read_text())["train"]  # some of them several times
+    once = {text["name"]: number for number, text in enumerate(texts)}.values()
+    stores = [TokenStore.open(run / "short" / "ids" / f"train-{number}", tokenizer) for number in once]
+    store = ConcatDataset(stores)
     counts = NeighbourCounts(store, tokenizer)
     figures = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "megabytes": round((MINI / "model.safetensors").stat().st_size / 1e6, 2),
         "vocab_size": len(tokenizer),
-        "baselines_counted_on_tokens": store.token_count,
+        "baselines_counted_on_tokens": sum(each.token_count for each in stores),
         "unigram_entropy": round(unigram_entropy(store, len(tokenizer)), 4),
     }
     held_out = {"wikipedia": load(data / HELD_OUT, "all"), "pydocs": load("pydocs", "valid")}
     for name, text in held_out.items():
         documents = TokenStore.build(text, tokenizer)
-        for length in (128, 512):
-            batches = held_out_batches(documents, tokenizer, max_length=length)
+        for length, rows in ((128, 2000), (512, 500)):
+            batches = held_out_batches(documents, tokenizer, max_length=length, rows=rows)
             found = evaluate_pretraining(model, batches, tokenizer)
             control = evaluate_pretraining(untrained, batches, tokenizer)
             figures[f"{name}, {length} tokens"] = {

@@ -23,7 +23,7 @@ from .config import PRESETS, BertConfig
 from .data.corpus import DOWNLOADS, SPLITS, load
 from .data.pretraining import PreTrainingBatch, TokenStore
 from .data.vocabulary import METHODS, MIN_COUNTS, train_vocabulary
-from .embeddings import start_from_sinusoids
+from .embeddings import repeat_positions, start_from_sinusoids
 from .heads import BertForPreTraining
 from .pretrained import WEIGHTS_FILE, read_json
 from .tokenization import BACKEND_FILE, MASK, VOCABULARY_FILE, BertTokenizer
@@ -163,6 +163,15 @@ def pretrain_command(
     init: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Start from this model, with its tokenizer, instead of a new one."),
+    ] = None,
+    repeat_positions: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="With --init: its inputs had N tokens so far, and now they become longer; later positions "
+            "begin as copies of the first N.",
+        ),
     ] = None,
     vocab_size: Annotated[
         int | None,
@@ -382,6 +391,8 @@ def _refuse_contradictions(options: dict):
     for name in ("preset", "vocab_size", "initializer_range", "sinusoids"):
         if options["init"] is not None and options[name] not in (None, False):
             raise ValueError(f"{_option(name)} is for a new model, and --init starts from one that is there")
+    if options["repeat_positions"] is not None and options["init"] is None:
+        raise ValueError("--repeat-positions is for a model that is there: give --init too")
     choose_device(options["device"])
 
 
@@ -430,6 +441,8 @@ def _initial_model(options: dict, vocab_size: int) -> BertForPreTraining:
     dropout = options["dropout"]
     if options["init"] is not None:
         model = BertForPreTraining.from_pretrained(options["init"])
+        if options["repeat_positions"] is not None:
+            repeat_positions(model.bert.embeddings, options["repeat_positions"])
         if dropout is None:
             return model
         config = replace(model.config, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)

@@ -82,3 +82,22 @@ def start_from_sinusoids(embeddings: BertEmbeddings, spread: float):
     )  # a wave between -1 and 1 has spread 1 / sqrt(2)
     with torch.no_grad():
         table.copy_(waves * spread)
+
+
+def repeat_positions(embeddings: BertEmbeddings, trained: int):
+    """Fills the position table beyond the first `trained` rows with copies of them, block after block.
+
+    A model that was trained on short inputs knows nothing of later positions. With copies it knows at once
+    how neighbours look there, except across the seams; which of the blocks is meant it has to learn.
+
+    Args:
+        trained: how many positions the inputs had so far.
+
+    Source: Beltagy et al. (2020), "Longformer", section 5.
+    """
+    table = embeddings.position.weight  # (max_position_embeddings, H)
+    if not 1 <= trained <= len(table):
+        raise ValueError(f"trained must be 1 to {len(table)}, the number of positions, not {trained}")
+    copies = table[:trained].repeat(-(-len(table) // trained), 1)  # at least as long as the table
+    with torch.no_grad():
+        table.copy_(copies[: len(table)])

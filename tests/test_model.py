@@ -15,7 +15,12 @@ from bert_edu import (
     BertModel,
 )
 from bert_edu.attention import MultiHeadSelfAttention, attention_bias, scaled_dot_product_attention
-from bert_edu.embeddings import BertEmbeddings, sinusoidal_positions
+from bert_edu.embeddings import (
+    BertEmbeddings,
+    repeat_positions,
+    sinusoidal_positions,
+    start_from_sinusoids,
+)
 from bert_edu.encoder import EncoderLayer, FeedForward
 from bert_edu.model import initialise_weights
 from helpers import ODD_CONFIGS, SMALL, batch, pretraining_labels, randomise
@@ -428,3 +433,25 @@ def test_masks_cannot_be_passed_by_position(model):
     ids = torch.ones(2, 7, dtype=torch.long)
     with pytest.raises(TypeError, match="positional"):
         model(ids, torch.ones_like(ids))
+
+
+# Starting positions
+
+
+def test_positions_start_as_sinusoids_of_the_spread_asked_for():
+    embeddings = BertModel(BertConfig.preset("tiny", vocab_size=50)).embeddings
+    start_from_sinusoids(embeddings, 0.05)
+    table = embeddings.position.weight.detach()
+    torch.testing.assert_close(table, sinusoidal_positions(*table.shape) * 0.05 * 2**0.5)
+    assert float(table.square().mean().sqrt()) == pytest.approx(0.05, rel=1e-3)
+    assert embeddings.position.weight.requires_grad
+
+
+def test_later_positions_become_copies_of_the_first():
+    embeddings = BertModel(BertConfig.preset("tiny", vocab_size=50, max_position_embeddings=11)).embeddings
+    before = embeddings.position.weight.detach().clone()
+    repeat_positions(embeddings, 4)
+    assert torch.equal(embeddings.position.weight, before[[0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2]])
+    for trained in (0, 12):
+        with pytest.raises(ValueError, match="1 to 11"):
+            repeat_positions(embeddings, trained)
