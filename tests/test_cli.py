@@ -449,6 +449,18 @@ def test_init_goes_on_from_a_model(trained, texts, tmp_path):
     assert metrics(tmp_path / "b")[0]["mlm_loss"] < 2 < metrics(out)[0]["mlm_loss"]
 
 
+def test_init_with_longer_inputs(short_run, texts, tmp_path):
+    """Training begins with copies of the positions that were trained; a tiny rate leaves them as they are."""
+    arguments = ["--corpus", texts / "farm.txt", "--max-length", 60, "--batch-tokens", 64, "--max-steps", 1]
+    arguments += ["--learning-rate", 1e-12, "--repeat-positions", 24]
+    succeed("pretrain", "--out", tmp_path, "--init", short_run, *arguments)
+    table = weights(tmp_path)["bert.embeddings.position_embeddings.weight"]
+    before = weights(short_run)["bert.embeddings.position_embeddings.weight"]
+    torch.testing.assert_close(table[:24], before[:24])
+    torch.testing.assert_close(table[24:48], before[:24])
+    assert not torch.allclose(before[24:48], before[:24])
+
+
 def test_init_with_other_dropout(short_run, texts, tmp_path):
     arguments = [
         "--corpus",
@@ -606,6 +618,7 @@ def test_tokenizers_by_either_method(texts, tmp_path):
         (["--device", "toaster"], "not 'toaster'"),
         (["--init", "{texts}"], "has no"),
         (["--init", "{run}", "--preset", "mini"], "--preset is for a new model"),
+        (["--repeat-positions", "24"], "--repeat-positions is for a model that is there"),
         (["--init", "{run}", "--max-length", "600", "--batch-tokens", "600"], "--max-length is 600"),
         (["--init", "{run}", "--tokenizer", "{other}"], "is not that of --init"),
     ],
