@@ -135,7 +135,7 @@ def test_chapters_carry_the_numbers_of_their_files(pages, toc):
         for link in pages["index.html"].select("nav.bd-links li > a[href]")
     }
     for name in chapters(toc):
-        number = int(match[1]) if (match := re.match(r"notebooks/(\d\d)_", name)) else 0
+        number = int(match[1]) if (match := re.match(r"(?:notebooks|book)/(\d\d)_", name)) else 0
         expected = f"{number}." if number else None
         heading = article(pages[f"{name}.html"]).find("h1").find(class_="section-number")
         assert (heading and heading.get_text(strip=True)) == expected, name
