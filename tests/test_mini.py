@@ -62,6 +62,7 @@ def test_it_is_as_good_as_its_card_says(mini, length):
     found = evaluate_pretraining(model, batches, tokenizer)
     published = results("mini_model")["figures"][f"pydocs, {length} tokens"]
     assert found["mask_accuracy"] == pytest.approx(published["mask_accuracy"], abs=0.04)
+    assert found["mask_accuracy"] > published["baselines"]["two-sided trigram"]
 
 
 def test_inputs_of_512_tokens_are_the_longest(mini):
