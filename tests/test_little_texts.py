@@ -7,8 +7,18 @@ from collections import Counter
 import describe_little_texts as program
 import pytest
 
-from bert_edu.data.little_texts import FILE, KINDS, SENTIMENTS, SIDES, little_texts, without_marks
+from bert_edu.data.little_texts import (
+    FILE,
+    KINDS,
+    LITTLE_TASKS,
+    SENTIMENTS,
+    SIDES,
+    little_task,
+    little_texts,
+    without_marks,
+)
 from bert_edu.data.pydocs import stretches
+from bert_edu.finetuning.metrics import entity_spans
 from bert_edu.notebook import results
 
 TEXTS = little_texts()
@@ -75,3 +85,36 @@ def test_the_data_card_is_made_from_the_results():
 def test_kappa_by_hand():
     # 3 of 4 agree; by chance 1/2 * 3/4 + 1/2 * 1/4 = 1/2
     assert program.kappa([("a", "a"), ("a", "a"), ("b", "b"), ("b", "a")]) == pytest.approx(0.5)
+
+
+def test_every_name_is_one_span_of_whole_words():
+    found, expected = Counter(), Counter()
+    for side in SIDES:
+        for words, tags in little_task("names", side):
+            assert len(words) == len(tags)
+            for kind, start, end in entity_spans(tags):
+                found[kind, "".join(words[start:end])] += 1
+        for text in little_texts(side):
+            for start, end, kind in text.names:
+                expected[kind, re.sub(r"\s", "", text.text[start:end])] += 1
+    assert found == expected
+
+
+def test_no_word_is_lost_between_the_sentences():
+    for side in SIDES:
+        words = "".join(word for sentence in little_task("names", side) for word in sentence.words)
+        assert words == "".join(re.sub(r"\s", "", text.text) for text in little_texts(side))
+
+
+def test_questions_and_sentiments_become_examples():
+    for side in SIDES:
+        questions = little_task("questions", side)
+        for question in questions:
+            for answer in question.answers:
+                assert question.context[answer.start : answer.start + len(answer.text)] == answer.text
+        assert sum(not question.answers for question in questions) == len(little_texts(side))
+        assert len({question.id for question in questions}) == len(questions)
+        texts = [(text.text, text.sentiment) for text in little_texts(side)]
+        assert [(example.first, example.label) for example in little_task("sentiment", side)] == texts
+    with pytest.raises(ValueError, match="choose from " + ", ".join(LITTLE_TASKS)):
+        little_task("mood", "train")

@@ -10,12 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from .text import stable_hash
+from .tasks import Answer, QuestionExample, TaggedSentence, TextExample
+from .text import split_sentences, stable_hash
 
 FILE = Path(__file__).parent / "little_texts.jsonl"
 SIDES = ("train", "dev", "test")
 SENTIMENTS = ("negative", "neutral", "positive")
 KINDS = ("person", "place", "organisation", "time")
+LITTLE_TASKS = ("sentiment", "names", "questions")
 MARK = re.compile(rf"\[([^\[\]|]+)\|({'|'.join(KINDS)})\]")
 
 
@@ -101,3 +103,58 @@ def _find(answer: str | None, text: str) -> tuple[int, int] | tuple[None, None]:
         return None, None
     found = re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text)
     return found.span()
+
+
+# ---- As examples for fine-tuning ---------------------------------------------------------------------------
+
+# A word, with inner hyphens, points and apostrophes; a mark by itself; and the 's of "Nora's" by itself,
+# since the name ends before it.
+WORD = re.compile(r"['’]s\b|\w+(?:[-.]\w+|['’](?!s\b)\w+)*|[^\w\s]")
+
+
+def little_task(name: str, side: str) -> list[TextExample] | list[TaggedSentence] | list[QuestionExample]:
+    """What the annotation of one side asks, as examples for `bert_edu.finetuning`.
+
+    Args:
+        name: "sentiment" (one class a text), "names" (a tag for each word of a sentence: B-person where a
+            person's name begins, I-person where it goes on, O outside of names) or "questions".
+        side: as for `little_texts`.
+
+    Raises:
+        ValueError: for an unknown name or side.
+    """
+    if name not in LITTLE_TASKS:
+        raise ValueError(f"there is no task {name!r}; choose from {', '.join(LITTLE_TASKS)}")
+    texts = little_texts(side)
+    if name == "sentiment":
+        return [TextExample(text.text, None, text.sentiment) for text in texts]
+    if name == "names":
+        return [sentence for text in texts for sentence in _tagged(text)]
+    return [example for text in texts for example in _asked(text)]
+
+
+def _tagged(text: LittleText) -> list[TaggedSentence]:
+    sentences, position = [], 0
+    for sentence in split_sentences(text.text):
+        start = text.text.index(sentence, position)
+        position = start + len(sentence)
+        words = list(WORD.finditer(text.text, start, position))
+        tags = [_tag(word.start(), text.names) for word in words]
+        sentences.append(TaggedSentence([word[0] for word in words], tags))
+    return sentences
+
+
+def _tag(start: int, names: list[Name]) -> str:
+    """The tag of a word that begins at `start`."""
+    for name in names:
+        if name.start <= start < name.end:
+            return f"{'B' if start == name.start else 'I'}-{name.kind}"
+    return "O"
+
+
+def _asked(text: LittleText) -> list[QuestionExample]:
+    examples = []
+    for number, (question, start, end) in enumerate(text.questions):
+        answers = [] if start is None else [Answer(text.text[start:end], start)]
+        examples.append(QuestionExample(f"{text.id}-{number}", question, text.text, answers))
+    return examples

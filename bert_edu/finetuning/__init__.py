@@ -1,0 +1,1 @@
+"""Fine-tuning: one encoder, four kinds of tasks (chapters 13 to 15)."""
