@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..data.pretraining import Position, PreTrainingBatch, PreTrainingBatches, TokenStore
 from ..heads import IGNORE, BertForPreTraining
@@ -280,15 +281,16 @@ def pretrain(
                 step_started = time.perf_counter()
                 positions, micro_batches = zip(*islice(batches, recipe.accumulate))
                 micro_batches = [batch.to(device) for batch in micro_batches]
-                sums = train_step(
-                    model,
-                    optimizer,
-                    micro_batches,
-                    mask_token_id=tokenizer.mask_token_id,
-                    clip_norm=recipe.clip_norm,
-                    autocast=autocast_for(precision, device),
-                    scaler=scaler,
-                )
+                with attention_kernels(device):
+                    sums = train_step(
+                        model,
+                        optimizer,
+                        micro_batches,
+                        mask_token_id=tokenizer.mask_token_id,
+                        clip_norm=recipe.clip_norm,
+                        autocast=autocast_for(precision, device),
+                        scaler=scaler,
+                    )
                 run.step += 1
                 run.position = positions[-1]
                 tokens = sum(int(batch.attention_mask.sum()) for batch in micro_batches)
@@ -475,6 +477,15 @@ def autocast_for(precision: str, device: torch.device):
         return contextlib.nullcontext
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     return lambda: torch.autocast(device.type, dtype=dtype)
+
+
+def attention_kernels(device: torch.device):
+    """A region in which PyTorch takes the kernel for attention that trains fastest.
+
+    A GPU chooses well by itself. On a CPU the fused kernel is quick forwards, but its way back takes longer
+    than that of plain products.
+    """
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else contextlib.nullcontext()
 
 
 def tensorboard_writer():
