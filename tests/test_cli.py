@@ -134,7 +134,9 @@ COMMANDS = dict(commands())
 
 
 def test_the_commands_are_those_of_the_design():
-    assert set(COMMANDS) == {("pretrain",), ("fill-mask",), ("tokenizer", "train"), ("evaluate", "mlm")}
+    tasks = {(verb, task) for verb in ("finetune", "evaluate", "predict") for task in ("classify", "tag", "qa")}
+    others = {("pretrain",), ("fill-mask",), ("tokenizer", "train"), ("evaluate", "mlm")}
+    assert set(COMMANDS) == tasks | others
 
 
 @pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
@@ -166,7 +168,7 @@ def test_the_examples_in_the_help_can_be_typed(names):
         COMMANDS[called].make_context("bert-edu", words[len(called) :])  # raises for what it does not know
 
 
-@pytest.mark.parametrize("arguments", [[], ["evaluate"], ["tokenizer"]])
+@pytest.mark.parametrize("arguments", [[], ["evaluate"], ["tokenizer"], ["finetune"], ["predict"]])
 def test_a_group_alone_shows_its_help(arguments):
     assert "Commands:" in bert(*arguments).output
 
