@@ -27,6 +27,7 @@ from .data.tasks import read_squad, read_tagged, read_tsv
 from .data.vocabulary import METHODS, MIN_COUNTS, train_vocabulary
 from .embeddings import repeat_positions, start_from_sinusoids
 from .finetuning import engine
+from .finetuning.models import tokenizer_of
 from .heads import BertForPreTraining
 from .mini import FOLDER as MINI_FOLDER
 from .pretrained import CONFIG_FILE, WEIGHTS_FILE, read_json, replacing, resolve_folder
@@ -737,7 +738,7 @@ def _finetune(name: str, options: dict):
     engine.refuse_to_write_over(out)
     recipe = _fine_tuning_recipe(options)
     choose_device(recipe.device)
-    tokenizer = engine.tokenizer_of(folder)
+    tokenizer = tokenizer_of(folder)
     train = _read(name, options["train"])
     settings = {"max_length": options["max_length"] or min(TASK_LENGTHS[name], _positions(folder))}
     settings |= {"balanced": options["class_weights"]} if name == "classify" else {}

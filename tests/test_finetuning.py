@@ -16,19 +16,19 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 from bert_edu import BertConfig, BertForPreTraining, BertModel, BertTokenizer
 from bert_edu.data.tasks import TaggedSentence, TextExample
 from bert_edu.finetuning import engine
+from bert_edu.finetuning.batches import grouped_by_length
 from bert_edu.finetuning.classification import Classification, TextFeature, balanced_weights
 from bert_edu.finetuning.engine import (
     HEAD_ALONE,
-    EncoderCache,
     Recipe,
     evaluate,
     finetune,
-    grouped_by_length,
     optimizer_for,
     predict,
     several_seeds,
-    tokenizer_of,
 )
+from bert_edu.finetuning.frozen import EncoderCache
+from bert_edu.finetuning.models import tokenizer_of
 from bert_edu.finetuning.tagging import Tagging, align, spread, stretches
 from bert_edu.heads import IGNORE, BertForSequenceClassification, BertForTokenClassification
 from bert_edu.tokenization import SPECIAL_TOKENS

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from ..data.tasks import TextExample
 from ..heads import BertForSequenceClassification, TaskOutput
 from ..tokenization import BertTokenizer
-from .engine import Feature, fine_tuned, inputs_of, remember, remembered, tokenizer_of, with_fresh_head
+from .batches import Feature, inputs_of
 from .metrics import classification_scores, regression_scores
+from .models import fine_tuned, remember, remembered, tokenizer_of, with_fresh_head
 
 TASK = "classification"
 

@@ -9,20 +9,16 @@ import json
 import math
 import statistics
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
-from ..heads import PretrainedMixin
-from ..model import BertModel, BertOutput, initialise_weights
-from ..pretrained import CONFIG_FILE, WEIGHTS_FILE, read_json, replacing, resolve_folder
-from ..tokenization import BACKEND_FILE, SETTINGS_FILE, VOCABULARY_FILE, BertTokenizer, padded
+from ..model import initialise_weights
+from ..pretrained import replacing
 from ..training.loop import (
     METRICS_FILE,
     RECIPE_FILE,
@@ -34,8 +30,10 @@ from ..training.loop import (
 )
 from ..training.optim import SideBySide, adamw, linear_warmup_decay
 from ..training.reproducibility import seed_everything
+from .batches import Feature, grouped_by_length, on_device
+from .frozen import EncoderCache
+from .models import set_dropout
 
-TASK_FILE = "finetuning.json"  # what a task remembers beside the model's config.json
 CACHE_LIMIT = 2e9  # bytes of encoder outputs that are kept, at most
 CHECK_EVERY = 20  # steps between two looks at the losses: each look makes the host wait for a GPU
 
@@ -100,22 +98,6 @@ class Recipe:
 # ---- What a task is ----------------------------------------------------------------------------------------
 
 
-@dataclass
-class Feature:
-    """One row of the model's input, made from an example, or from a part of one that is too long.
-
-    Attributes:
-        input_ids, token_type_ids: one number a token, without padding.
-        labels: what the task's `collate` understands; None when nobody said what is right.
-        example: the number of the example.
-    """
-
-    input_ids: list[int]
-    token_type_ids: list[int]
-    labels: object
-    example: int
-
-
 class Task(Protocol):
     """What the engine asks of classification, tagging and question answering.
 
@@ -151,225 +133,6 @@ class Task(Protocol):
     @classmethod
     def load(cls, folder: str) -> tuple["Task", nn.Module]:
         """Reads what `save` wrote."""
-
-
-def inputs_of(features: list[Feature], pad_token_id: int) -> dict[str, Tensor]:
-    """The part of `collate` that all tasks share: ids, segments and mask, (B, T), padded to the longest."""
-    return {
-        "input_ids": torch.tensor(padded([feature.input_ids for feature in features], pad_token_id)),
-        "token_type_ids": torch.tensor(padded([feature.token_type_ids for feature in features], 0)),
-        "attention_mask": torch.tensor(padded([[1] * len(feature.input_ids) for feature in features], 0)),
-    }
-
-
-# ---- Models and tokenizers from folders --------------------------------------------------------------------
-
-
-def with_fresh_head(
-    model_class: type, folder: str | Path, tokenizer: BertTokenizer, max_length: int, **arguments
-) -> nn.Module:
-    """A model whose encoder comes from a folder and whose head starts from initial weights.
-
-    The folder may hold an encoder alone, or one below any heads; a head that is there is not used. That is
-    what fine-tuning means, so nobody is warned of it. An encoder that lacks the pooler which the model needs
-    gets a fresh one, with a warning.
-
-    Args:
-        model_class: one of the models of `bert_edu.heads`, with the encoder as its part `bert`.
-        folder: a local folder, or a name on the model hub.
-        tokenizer, max_length: what its inputs will be made with, to see whether they fit.
-        arguments: passed on to `model_class`.
-
-    Raises:
-        FileNotFoundError: when there is no such folder, or no model in it.
-        ValueError: when the weights, the vocabulary or the length do not fit.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        encoder = BertModel.from_pretrained(folder)
-    check_fit(folder, encoder, tokenizer, max_length)
-    model = model_class(encoder.config, **arguments)
-    if model.bert.pooler is None:
-        encoder.pooler = None
-    elif encoder.load_report.missing:
-        warnings.warn(
-            f"{folder} has no pooler: it starts from initial values, and in a frozen encoder it keeps them",
-            stacklevel=2,
-        )
-    model.bert = encoder
-    return model
-
-
-def check_fit(folder: str | Path, model: nn.Module, tokenizer: BertTokenizer, max_length: int):
-    """Raises ValueError when a model cannot read what a tokenizer makes."""
-    config = model.config
-    if len(tokenizer) != config.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {len(tokenizer)} tokens and the model in {folder} a vocabulary of "
-            f"{config.vocab_size}: one of them is from somewhere else"
-        )
-    if max_length > config.max_position_embeddings:
-        raise ValueError(
-            f"max_length is {max_length}, but the model in {folder} has "
-            f"{config.max_position_embeddings} positions"
-        )
-
-
-def fine_tuned(model_class: type[PretrainedMixin], folder: str | Path) -> nn.Module:
-    """A model that was fine-tuned for a task, with its head.
-
-    Raises:
-        FileNotFoundError: when there is no such folder, or no model in it.
-        ValueError: when the model there was made for another task, or for none.
-    """
-    wanted = model_class.__name__
-    config = read_json(_file(folder, CONFIG_FILE))
-    found = config.get("architectures") or [wanted]  # older files do not say
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is missing is looked at here
-        model = model_class.from_pretrained(folder) if wanted in found else None
-    if model is None or model.load_report.missing:
-        made = "has no such head" if wanted in found else f"is a {found[0]}"
-        raise ValueError(
-            f"a {wanted} is needed, and the model in {folder} {made}: make one with bert-edu finetune"
-        )
-    return model
-
-
-def tokenizer_of(folder: str | Path) -> BertTokenizer:
-    """The tokenizer beside a model.
-
-    Raises:
-        FileNotFoundError: when there is no such folder, or no tokenizer in it.
-    """
-    place = resolve_folder(folder, [VOCABULARY_FILE, BACKEND_FILE, SETTINGS_FILE])
-    if not any((place / file).is_file() for file in (VOCABULARY_FILE, BACKEND_FILE)):
-        raise FileNotFoundError(
-            f"{folder} has no tokenizer ({VOCABULARY_FILE} or {BACKEND_FILE}): put the one beside the model "
-            f"that it was pre-trained with"
-        )
-    return BertTokenizer.from_pretrained(folder)
-
-
-def remember(folder: str | Path, facts: dict):
-    """Writes what a task must know again when it is loaded."""
-    with replacing(Path(folder) / TASK_FILE) as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-
-
-def remembered(folder: str | Path) -> dict:
-    """What `remember` wrote; nothing for a model that others made."""
-    file = resolve_folder(folder, [TASK_FILE]) / TASK_FILE
-    return read_json(file) if file.is_file() else {}
-
-
-def _file(folder: str | Path, name: str) -> Path:
-    file = resolve_folder(folder, [CONFIG_FILE, WEIGHTS_FILE]) / name
-    if not file.is_file():
-        raise FileNotFoundError(f"{folder} has no {name}: it holds no model")
-    return file
-
-
-def set_dropout(model: nn.Module, rate: float):
-    """Sets the probability of dropout in every place of a model, and in its configuration."""
-    for part in model.modules():
-        if isinstance(part, nn.Dropout):
-            part.p = rate
-        if hasattr(part, "config"):
-            part.config = replace(part.config, hidden_dropout_prob=rate, attention_probs_dropout_prob=rate)
-
-
-# ---- Batches of one length ---------------------------------------------------------------------------------
-
-
-def grouped_by_length(
-    lengths: list[int], batch_size: int, generator: torch.Generator | None = None
-) -> list[list[int]]:
-    """Batches of rows that are nearly equally long, so that hardly any padding is computed.
-
-    Args:
-        lengths: tokens of each row.
-        batch_size: rows in a batch, at most; the batches are equally large, give or take one row.
-        generator: decides the order of the batches and who is with whom; None sorts exactly.
-
-    Returns:
-        Row numbers; each row is in one batch.
-    """
-    sizes = torch.tensor(lengths, dtype=torch.float64)
-    if generator is not None:
-        # Up to a tenth longer, by chance: otherwise the same rows would meet in every epoch.
-        sizes = sizes * (1 + 0.1 * torch.rand(len(lengths), generator=generator, dtype=torch.float64))
-    number = math.ceil(len(lengths) / batch_size)
-    batches = [batch.tolist() for batch in sizes.argsort(stable=True).tensor_split(number)]
-    if generator is None:
-        return batches
-    return [batches[at] for at in torch.randperm(number, generator=generator).tolist()]
-
-
-# ---- A frozen encoder computes once ------------------------------------------------------------------------
-
-
-class Remembered(nn.Module):
-    """Stands in for a frozen encoder and says again what it said about the rows of a batch.
-
-    Args:
-        rows: (H,) each, pooled; or (T, H) each, a vector a token, filled up with zeros to the longest.
-    """
-
-    def __init__(self, rows: list[Tensor]):
-        super().__init__()
-        self.rows = rows
-
-    def forward(self, input_ids: Tensor, **inputs) -> BertOutput:
-        if self.rows[0].dim() == 1:
-            return BertOutput(None, torch.stack(self.rows))  # (B, H)
-        return BertOutput(pad_sequence(self.rows, batch_first=True))  # (B, T, H)
-
-
-class EncoderCache:
-    """The outputs of a frozen encoder for a list of features.
-
-    A model with a pooler reads one vector a row; one without, a vector a token, and these alone are kept.
-    The results are those of an encoder that computes each time, but for the last digits of a float (rows are
-    padded differently) and for the scores that question answering gives to padding.
-    """
-
-    def __init__(self, task: Task, model: nn.Module, features: list[Feature], batch_size: int, autocast):
-        device = next(model.parameters()).device
-        model.eval()
-        pooled = model.bert.pooler is not None
-        self.rows = [None] * len(features)
-        for numbers in grouped_by_length([len(feature.input_ids) for feature in features], batch_size):
-            chosen = [features[number] for number in numbers]
-            batch = _on(device, task.collate(chosen))
-            inputs = {name: batch[name] for name in ("input_ids", "token_type_ids", "attention_mask")}
-            with torch.no_grad(), autocast():
-                output = model.bert(**inputs)
-            for row, (number, feature) in enumerate(zip(numbers, chosen)):
-                if pooled:
-                    self.rows[number] = output.pooler_output[row].clone()
-                else:
-                    self.rows[number] = output.last_hidden_state[row, : len(feature.input_ids)].clone()
-
-    @staticmethod
-    def bytes_for(model: nn.Module, features: list[Feature]) -> int:
-        """How much memory it would take."""
-        vectors = sum(1 if model.bert.pooler is not None else len(feature.input_ids) for feature in features)
-        return 4 * model.config.hidden_size * vectors
-
-    @contextlib.contextmanager
-    def answers(self, model: nn.Module, numbers: list[int]) -> Iterator[None]:
-        """A region in which the model's encoder is not computed; the rows are those of a batch."""
-        encoder = model.bert
-        model.bert = Remembered([self.rows[number] for number in numbers])
-        try:
-            yield
-        finally:
-            model.bert = encoder
-
-
-def _on(device: torch.device, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.to(device) for name, value in batch.items()}
 
 
 # ---- The optimiser -----------------------------------------------------------------------------------------
@@ -556,7 +319,7 @@ class _Trainer:
 
     def step(self, numbers: list[int], done: int) -> Tensor:
         """One step of the optimiser on one batch; `done` steps came before. Returns the loss."""
-        batch = _on(self.device, self.task.collate([self.features[number] for number in numbers]))
+        batch = on_device(self.task.collate([self.features[number] for number in numbers]), self.device)
         # Counted from 1, so that neither the first step nor the last is wasted on a learning rate of 0.
         multiplier = linear_warmup_decay(done + 1, int(self.recipe.warmup * self.total), self.total + 1)
         for group in self.optimizer.param_groups:
@@ -706,7 +469,7 @@ def _raw(
     said = [None] * len(features)
     for numbers in grouped_by_length([len(feature.input_ids) for feature in features], batch_size):
         chosen = [features[number] for number in numbers]
-        batch = _on(device, task.collate(chosen))
+        batch = on_device(task.collate(chosen), device)
         answers = cache.answers(model, numbers) if cache else contextlib.nullcontext()
         with torch.inference_mode(), answers:
             output = model(**batch)

@@ -21,8 +21,9 @@ from torch import Tensor
 from ..data.tasks import QuestionExample
 from ..heads import BertForQuestionAnswering, QuestionAnsweringOutput
 from ..tokenization import BertTokenizer
-from .engine import Feature, fine_tuned, inputs_of, remember, remembered, tokenizer_of, with_fresh_head
+from .batches import Feature, inputs_of
 from .metrics import squad_f1, squad_scores
+from .models import fine_tuned, remember, remembered, tokenizer_of, with_fresh_head
 
 TASK = "question answering"
 MAX_LENGTH, STRIDE, MAX_QUESTION = 384, 128, 64  # Google's

@@ -16,8 +16,9 @@ from torch import Tensor
 from ..data.tasks import TaggedSentence
 from ..heads import IGNORE, BertForTokenClassification, TaskOutput
 from ..tokenization import BertTokenizer, padded
-from .engine import Feature, fine_tuned, inputs_of, remember, remembered, tokenizer_of, with_fresh_head
+from .batches import Feature, inputs_of
 from .metrics import OUTSIDE, are_entity_tags, tagging_scores
+from .models import fine_tuned, remember, remembered, tokenizer_of, with_fresh_head
 
 TASK = "tagging"
 
