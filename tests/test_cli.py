@@ -23,7 +23,8 @@ from typer.testing import CliRunner
 
 import bert_edu
 from bert_edu import BertForPreTraining, BertTokenizer
-from bert_edu.cli import _progress_bar, app, main
+from bert_edu.cli import app, main
+from bert_edu.cli.pretraining import _progress_bar
 from bert_edu.data.corpus import load
 from bert_edu.data.pretraining import TokenStore
 from bert_edu.data.vocabulary import train_vocabulary
@@ -134,7 +135,9 @@ COMMANDS = dict(commands())
 
 
 def test_the_commands_are_those_of_the_design():
-    tasks = {(verb, task) for verb in ("finetune", "evaluate", "predict") for task in ("classify", "tag", "qa")}
+    tasks = {
+        (verb, task) for verb in ("finetune", "evaluate", "predict") for task in ("classify", "tag", "qa")
+    }
     others = {("pretrain",), ("fill-mask",), ("tokenizer", "train"), ("evaluate", "mlm")}
     assert set(COMMANDS) == tasks | others
 
@@ -704,6 +707,6 @@ def test_models_that_cannot_be_used(short_run, texts, tmp_path):
 
 
 def test_an_error_that_nobody_expects_keeps_its_traceback(short_run, monkeypatch):
-    monkeypatch.setattr("bert_edu.cli._load_model", lambda folder: 1 / 0)
+    monkeypatch.setattr("bert_edu.cli.pretraining.load_model", lambda folder: 1 / 0)
     result = bert("fill-mask", "--model", short_run, "[MASK]")
     assert isinstance(result.exception, ZeroDivisionError)

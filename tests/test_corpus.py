@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert_edu.cli import CORPUS_HELP
+from bert_edu.cli.pretraining import CORPUS_HELP
 from bert_edu.data import corpus as module
 from bert_edu.data import downloads, pydocs
 from bert_edu.data.corpus import Download, Source, load, prose, pydocs_documents, split_sentences, stretches
