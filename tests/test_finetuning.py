@@ -816,6 +816,7 @@ def test_stretches_cover_every_word_once(lengths, room):
 
 def test_a_sentence_that_fits_is_not_cut_and_a_longer_one_is_cut_evenly():
     assert stretches([2, 2, 2], 6) == [(0, 3)] and stretches([0, 0], 6) == [(0, 2)]
+    assert stretches([2, 2, 2, 0], 6) == [(0, 4)] and stretches([3, 0, 3, 0], 3) == [(0, 2), (2, 4)]
     assert stretches([1] * 7, 6) == [(0, 4), (4, 7)]
     assert stretches([9, 1], 6) == [(0, 1), (1, 2)]
 

@@ -252,7 +252,8 @@ def stretches(lengths: list[int], room: int) -> list[tuple[int, int]]:
     target = -(-sum(lengths) // max(1, -(-sum(lengths) // room)))  # pieces in each, when all are alike
     cuts, filled = [0], 0
     for word, length in enumerate(lengths):
-        if filled and (filled >= target or filled + length > room):
+        # A word without pieces takes no room: it stays where it is, and never makes a stretch of its own.
+        if length and filled and (filled >= target or filled + length > room):
             cuts.append(word)
             filled = 0
         filled += length
