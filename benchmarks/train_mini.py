@@ -8,11 +8,12 @@ The steps:
 
     vocabulary   8,192 tokens, by frequency
     warm         the beginning, on inputs of 32 tokens from the easier texts
-    short        most of the training, on inputs of 128
+    short        on inputs of 128 tokens
+    again        more of the same, once more with a learning rate that rises and falls
     long         the end of it, on inputs of 512
     ship         half precision, into bert_edu/mini/
     measure      results/mini_model.json, with the baselines on the same text, and the model card
-    notebooks    executes the notebooks that use the model
+    notebooks    executes the notebooks that use the model, makes the book's page of results
 """
 
 import argparse
@@ -40,20 +41,24 @@ from measure import write_result
 ROOT = Path(__file__).resolve().parent.parent
 MINI = bert_edu.mini.FOLDER
 WIKIPEDIA, NOVELS, HELD_OUT = "wiki-train.txt", "novels-train.txt", "wiki-valid.txt"
-PARTS = ("warm", "short", "long")
-COMMON = "--optimizer muon --beta2 0.98 --precision bf16"
+PARTS = ("warm", "short", "again", "long")
+COMMON = "--optimizer muon --beta2 0.98 --precision bf16 --mlm-probability 0.3"
 WARM = (
     f"{COMMON} --preset mini --initializer-range 0.05 --sinusoids --max-length 32 --batch-tokens 1024 "
-    "--learning-rate 0.001 --mlm-probability 0.3 --warmup 0.03"
+    "--learning-rate 0.001 --warmup 0.03"
 )
-LARGE = f"{COMMON} --batch-tokens 4096"
-SHORT = f"{LARGE} --max-length 128 --learning-rate 0.0015 --mlm-probability 0.3 --warmup 0.05"
-LONG = f"{LARGE} --max-length 512 --repeat-positions 128 --learning-rate 0.0005 --warmup 0.1"
+SHORT = f"{COMMON} --max-length 128 --batch-tokens 4096 --learning-rate 0.0015 --warmup 0.05"
+AGAIN = f"{COMMON} --max-length 128 --batch-tokens 8192 --learning-rate 0.002 --warmup 0.03"
+LONG = (
+    f"{COMMON} --max-length 512 --batch-tokens 4096 --repeat-positions 128 --learning-rate 0.001 "
+    "--warmup 0.05"
+)
 # A text that is named several times weighs as much more: little documentation beside much Wikipedia.
 MIXTURES = {
     "warm": [NOVELS] + ["pydocs"] * 4,
     "short": [WIKIPEDIA] * 2 + [NOVELS] + ["pydocs"] * 8,
-    "long": [WIKIPEDIA] + ["pydocs"] * 4,
+    "again": [WIKIPEDIA] * 2 + [NOVELS] + ["pydocs"] * 8,
+    "long": [WIKIPEDIA] + ["pydocs"] * 8,
 }
 
 
@@ -82,8 +87,13 @@ def short(data: Path, run: Path, options):
     bert_edu_command(data, f"pretrain {where} {SHORT} {corpora('short')}")
 
 
+def again(data: Path, run: Path, options):
+    where = f"--out {run / 'again'} --init {run / 'short'} --max-seconds {options.again_seconds}"
+    bert_edu_command(data, f"pretrain {where} {AGAIN} {corpora('again')}")
+
+
 def long(data: Path, run: Path, options):
-    where = f"--out {run / 'long'} --init {run / 'short'} --max-seconds {options.long_seconds}"
+    where = f"--out {run / 'long'} --init {run / 'again'} --max-seconds {options.long_seconds}"
     bert_edu_command(data, f"pretrain {where} {LONG} {corpora('long')}")
 
 
@@ -125,9 +135,14 @@ def how_it_was_run(folder: Path) -> dict:
     steps = [json.loads(line) for line in (folder / METRICS_FILE).read_text().splitlines()]
     steps = [line for line in steps if "valid" not in line]
     newest = max((folder / "checkpoints").glob("step-*"))
+    recipe = json.loads((folder / RECIPE_FILE).read_text())
+    command = shlex.join(re.sub(r"^.*/", "", word) for word in record["command"])
+    if recipe["max_seconds"] != record["options"]["max_seconds"]:  # it was made longer on the way
+        resumed = f"bert-edu pretrain --out {folder.name} --resume --max-seconds {recipe['max_seconds']:g}"
+        command = f"{command} && {resumed}"
     return {
-        "command": shlex.join(re.sub(r"^.*/", "", word) for word in record["command"]),
-        "recipe": json.loads((folder / RECIPE_FILE).read_text()),
+        "command": command,
+        "recipe": recipe,
         "steps": steps[-1]["step"],
         "tokens": sum(line["tokens"] for line in steps),
         "seconds": round(json.loads((newest / "state.json").read_text())["seconds"]),
@@ -225,13 +240,14 @@ def texts_table(texts: list[dict]) -> str:
 
 
 def notebooks(data: Path, run: Path, options):
-    """Executes every notebook in which the shipped model is loaded."""
+    """Executes every notebook in which the shipped model is used, and makes the page of results again."""
     users = [path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if "load_mini" in path.read_text()]
     tool = ROOT / "book" / "tools" / "notebooks.py"
     subprocess.run([sys.executable, tool, "execute", *users], check=True, env=os.environ)
+    subprocess.run([sys.executable, ROOT / "benchmarks" / "results_page.py"], check=True)
 
 
-STEPS = {step.__name__: step for step in (vocabulary, warm, short, long, ship, measure, notebooks)}
+STEPS = {step.__name__: step for step in (vocabulary, warm, short, again, long, ship, measure, notebooks)}
 
 
 def main():
@@ -242,8 +258,9 @@ def main():
     parser.add_argument("--run", type=Path, required=True, help="the folder of the runs")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
     parser.add_argument("--warm-seconds", type=int, default=900)
-    parser.add_argument("--short-seconds", type=int, default=3500)
-    parser.add_argument("--long-seconds", type=int, default=400)
+    parser.add_argument("--short-seconds", type=int, default=3300)
+    parser.add_argument("--again-seconds", type=int, default=5400)
+    parser.add_argument("--long-seconds", type=int, default=700)
     options = parser.parse_args()
     for step in options.steps:
         print(f"== {step}", flush=True)

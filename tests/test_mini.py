@@ -74,6 +74,14 @@ def test_inputs_of_512_tokens_are_the_longest(mini):
         model(ids[:, :513])
 
 
+def test_long_inputs_are_read_as_well_as_short_ones():
+    """The last part of the training was for this."""
+    figures = results("mini_model")["figures"]
+    for text in ("wikipedia", "pydocs"):
+        short, long = (figures[f"{text}, {length} tokens"]["mask_accuracy"] for length in (128, 512))
+        assert long > 0.95 * short, text
+
+
 def test_the_card_is_made_from_the_results():
     expected = train_mini.card(results("mini_model")["figures"])
     assert (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8") == expected
