@@ -29,12 +29,12 @@ RESULT = Path(__file__).parent.parent / "results" / "finetuning_tasks.json"
 SEEDS = (0, 1, 2)
 KINDS = {  # of each task the class and the recipe of full fine-tuning
     "little_texts sentiment": (Classification, Recipe(epochs=8, batch_size=16)),
-    "little_texts names": (Tagging, Recipe(epochs=8, learning_rate=5e-4)),
-    "little_texts questions": (QuestionAnswering, Recipe(epochs=6)),
-    "pydocs topic": (Classification, Recipe(epochs=3)),
-    "pydocs pair": (Classification, Recipe(epochs=3)),
-    "pydocs tagging": (Tagging, Recipe(epochs=3, learning_rate=5e-4)),
-    "pydocs qa": (QuestionAnswering, Recipe(epochs=4)),
+    "little_texts names": (Tagging, Recipe(epochs=5, learning_rate=5e-4)),
+    "little_texts questions": (QuestionAnswering, Recipe(epochs=3, batch_size=16, learning_rate=5e-4)),
+    "pydocs topic": (Classification, Recipe(epochs=2)),
+    "pydocs pair": (Classification, Recipe(epochs=2)),
+    "pydocs tagging": (Tagging, Recipe(epochs=2, learning_rate=5e-4)),
+    "pydocs qa": (QuestionAnswering, Recipe(epochs=2, batch_size=16, learning_rate=5e-4)),
 }
 LENGTHS = {Classification: 192, Tagging: 128, QuestionAnswering: 256}  # tokens of an input
 SHARES = (1 / 16, 1 / 4, 1)  # of the training examples, for the curve
@@ -96,9 +96,10 @@ def figures_of(name: str) -> dict:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tasks", nargs="*", choices=[*KINDS, []], help="all, if none is named")
-    figures = json.loads(RESULT.read_text())["figures"] if RESULT.exists() else {}
     for name in parser.parse_args().tasks or KINDS:
-        figures[name] = figures_of(name)
+        found = figures_of(name)
+        figures = json.loads(RESULT.read_text())["figures"] if RESULT.exists() else {}
+        figures[name] = found
         write_result("finetuning_tasks", {name: figures[name] for name in KINDS if name in figures})
 
 
