@@ -49,7 +49,7 @@ def baselines(train: list, dev: list) -> list[Baseline]:
     """All baselines for examples of this kind, the simplest first.
 
     Args:
-        train, dev: `TextExample`s, `TaggedSentence`s or `QuestionExample`s, all of them labelled.
+        train, dev: lists of `TextExample`, `TaggedSentence` or `QuestionExample`, all of them labelled.
     """
     if isinstance(dev[0], TaggedSentence):
         return [most_frequent_tag(train, dev)]

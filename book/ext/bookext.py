@@ -102,10 +102,16 @@ def depart_citation(translator, node):
     translator.body.append("</div>\n")
 
 
+def skip_bare_fields(app, what, name, member, skip, options):
+    """A field of a NamedTuple has no docstring of its own; the class's docstring says what it is."""
+    return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
 def setup(app):
     app.connect("config-inited", add_repository_links, priority=100)  # before MyST reads its configuration
     app.connect("doctree-read", title_hidden_cells)
     app.connect("html-page-context", mend_accessibility)
+    app.connect("autodoc-skip-member", skip_bare_fields)
     register_plugin("pybtex.style.formatting", "book", BookStyle)
     app.add_node(nodes.citation, override=True, html=(visit_citation, depart_citation))
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
