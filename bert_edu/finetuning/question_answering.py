@@ -256,7 +256,7 @@ def with_null_threshold(prediction: dict, threshold: float) -> dict:
 def best_null_threshold(examples: list[QuestionExample], predictions: list[dict]) -> float:
     """The threshold that gives these predictions the best F1.
 
-    It lies half-way between two neighbouring values of `null_lead`; of equally good ones it is the closest to 0.
+    It lies half-way between two neighbours among the `null_lead`; of equally good ones it is the closest to 0.
     Fit it on a development set. The score there flatters from then on: the threshold was chosen for it.
 
     Args:
