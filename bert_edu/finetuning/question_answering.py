@@ -256,8 +256,8 @@ def with_null_threshold(prediction: dict, threshold: float) -> dict:
 def best_null_threshold(examples: list[QuestionExample], predictions: list[dict]) -> float:
     """The threshold that gives these predictions the best F1.
 
-    It lies half-way between two neighbours among the `null_lead`; of equally good ones it is the closest to 0.
-    Fit it on a development set. The score there flatters from then on: the threshold was chosen for it.
+    It lies half-way between two neighbours among the `null_lead`; of equally good ones it is the closest to
+    0. Fit it on a development set. The score there flatters from then on: the threshold was chosen for it.
 
     Args:
         predictions: by a model that knows unanswerable questions; their present answers do not matter.
