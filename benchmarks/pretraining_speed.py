@@ -18,7 +18,7 @@ from bert_edu import BertConfig, BertForPreTraining, BertTokenizer
 from bert_edu.data.corpus import load
 from bert_edu.data.pretraining import Pair, collate, grouped_by_length, mask_tokens, sentence_pairs
 from bert_edu.data.vocabulary import train_vocabulary
-from bert_edu.training.loop import attention_kernels, autocast_for, choose_device, train_step
+from bert_edu.training.loop import autocast_for, choose_device, train_step
 from bert_edu.training.optim import adamw
 from measure import alternate, medians, write_result
 
@@ -45,15 +45,14 @@ def our_round(tokenizer, pairs, config, autocast):
         for group in grouped_by_length(pairs, BATCH_TOKENS, generator):
             batch = collate(group, tokenizer)
             batch.input_ids, batch.labels = mask_tokens(batch.input_ids, tokenizer, generator=generator)
-            with attention_kernels(torch.device("cpu")):  # as in the training loop
-                train_step(
-                    model,
-                    optimizer,
-                    [batch],
-                    mask_token_id=tokenizer.mask_token_id,
-                    clip_norm=1.0,
-                    autocast=autocast,
-                )
+            train_step(
+                model,
+                optimizer,
+                [batch],
+                mask_token_id=tokenizer.mask_token_id,
+                clip_norm=1.0,
+                autocast=autocast,
+            )
 
     return run
 

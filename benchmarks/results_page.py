@@ -24,7 +24,7 @@ the table says so.
 WHAT = {
     "batch_and_learning_rate": "tokens a step against the learning rate (chapter 11)",
     "finetuning": "the shipped model fine-tuned on well-known tasks",
-    "finetuning_tasks": "the shipped model on the book's own tasks (chapters 13 to 15)",
+    "finetuning_tasks": "the shipped model on the book's own tasks",
     "forward_speed": "a forward pass of BERT-base beside `transformers`",
     "initialiser_and_width": "the spread of the first weights against the width (chapter 11)",
     "learning_rate_range": "the learning-rate range test (chapter 11)",

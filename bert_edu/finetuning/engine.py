@@ -275,7 +275,7 @@ class _Trainer:
         cache: EncoderCache | None,
     ):
         self.task, self.model, self.recipe, self.device = task, model, recipe, device
-        self.features, self.cache = features, cache
+        self.features, self.cache, self.precision = features, cache, precision
         self.autocast = autocast_for(precision, device)
         self.scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
         self.loss_of = getattr(task, "loss", lambda output, batch: output.loss)
@@ -325,7 +325,7 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * multiplier
         answers = self.cache.answers(self.model, numbers) if self.cache else contextlib.nullcontext()
-        with answers, attention_kernels(self.device):
+        with answers, attention_kernels(self.device, self.precision, batch["input_ids"].shape[1]):
             with self.autocast():
                 output = self.model(**batch)
                 loss = self.loss_of(output, batch)
