@@ -483,8 +483,8 @@ def autocast_for(precision: str, device: torch.device):
 def attention_kernels(device: torch.device, precision: str, length: int):
     """A region in which PyTorch takes the kernel for attention that trains fastest.
 
-    It chooses well by itself, but for bf16 on a CPU: with rows of 64 and 128 tokens the fused kernel takes half
-    as long again as plain products there, mostly on its way back; with 512 it is the faster one.
+    It chooses well by itself, but for bf16 on a CPU: with rows of 64 and 128 tokens the fused kernel takes
+    half as long again as plain products there, mostly on its way back; with 512 it is the faster one.
     """
     plain = device.type == "cpu" and precision == "bf16" and length <= 128
     return sdpa_kernel(SDPBackend.MATH) if plain else contextlib.nullcontext()
