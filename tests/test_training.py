@@ -360,6 +360,36 @@ def test_a_cpu_uses_bf16_only_where_it_is_faster(seconds, expected, monkeypatch)
         loop.choose_precision("half", torch.device("cpu"))
 
 
+@pytest.mark.parametrize(
+    "device, precision, length, fused",
+    [
+        ("cpu", "bf16", 128, False),
+        ("cpu", "bf16", 129, True),
+        ("cpu", "float32", 128, True),
+        ("cuda", "bf16", 128, True),
+    ],
+)
+def test_plain_products_replace_the_fused_kernel_only_where_they_are_faster(device, precision, length, fused):
+    with loop.attention_kernels(torch.device(device), precision, length):
+        assert torch.backends.cuda.flash_sdp_enabled() == fused  # the switch holds for the CPU's kernel too
+    assert torch.backends.cuda.flash_sdp_enabled()
+
+
+def test_a_training_step_runs_in_the_region_of_its_own_rows(tmp_path, monkeypatch):
+    asked = []
+    own = loop.attention_kernels
+
+    def attention_kernels_that_tell(*arguments):
+        asked.append(arguments)
+        return own(*arguments)
+
+    monkeypatch.setattr(loop, "attention_kernels", attention_kernels_that_tell)
+    run(tmp_path / "run", max_steps=3, precision="bf16", device="cpu")
+    devices, precisions, lengths = zip(*asked)
+    assert {str(device) for device in devices} == {"cpu"} and set(precisions) == {"bf16"}
+    assert len(lengths) == 3 and all(5 <= length <= recipe().max_length for length in lengths)
+
+
 def test_a_resumed_run_keeps_the_precision_it_chose(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "seconds_of_a_product", {torch.bfloat16: 1, torch.float32: 3}.get)
     expected, _ = run(tmp_path / "straight")
