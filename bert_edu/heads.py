@@ -23,7 +23,8 @@ class PreTrainingOutput:
         mlm_loss: mean negative log-likelihood of the scored tokens, in nats.
         nsp_loss: the same for the sentence pairs.
         prediction_logits: (B, T, V) without `labels`; None with them.
-        scored_logits: (N, V) with `labels`: those of the N scored positions, in reading order.
+        scored_logits: (N, V) with `labels`: those of the N scored positions, in reading order (or in that of
+            `scored_positions`).
         seq_relationship_logits: (B, 2); index 0 = the second sentence follows the first, 1 = it is random.
         hidden_states, attentions: as in `BertOutput`.
     """
@@ -94,6 +95,11 @@ def masked_language_model_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return total / (labels != IGNORE).sum().clamp(min=1)
 
 
+def positions_to_score(labels: Tensor) -> Tensor:
+    """Where in the flattened labels (B, T) something is to be predicted: (N,), in reading order."""
+    return (labels.flatten() != IGNORE).nonzero().flatten()
+
+
 class BertForPreTraining(PretrainedMixin, nn.Module):
     """BERT with both pre-training heads: masked words (MLM) and next sentence (NSP).
 
@@ -114,6 +120,7 @@ class BertForPreTraining(PretrainedMixin, nn.Module):
         input_ids: Tensor,
         *,
         labels: Tensor | None = None,
+        scored_positions: Tensor | None = None,
         next_sentence_label: Tensor | None = None,
         **inputs,
     ) -> PreTrainingOutput:
@@ -123,6 +130,9 @@ class BertForPreTraining(PretrainedMixin, nn.Module):
             input_ids: (B, T).
             labels: (B, T), the original id where a word is to be predicted, -100 elsewhere. With them only
                 the scored positions go through the large decoder: 15 % of the work.
+            scored_positions: (N,), where in the flattened `labels` something is predicted, with `labels`;
+                None looks for it, and looking makes the host wait for a GPU. Positions that are not scored
+                may be among them, so that N can be the same in every batch, as a compiled model needs it.
             next_sentence_label: (B,), 0 = the second sentence really follows, 1 = it is a random one.
             inputs: `attention_mask`, `token_type_ids` and whatever else `BertModel` takes.
 
@@ -137,9 +147,10 @@ class BertForPreTraining(PretrainedMixin, nn.Module):
             prediction_logits = self.mlm_head(hidden, table)  # (B, T, V)
         else:
             _check_shape("labels", labels, input_ids.shape)
-            scored = labels != IGNORE  # (B, T)
-            scored_logits = self.mlm_head(hidden[scored], table)  # (N, V)
-            mlm_loss = masked_language_model_loss(scored_logits, labels[scored])
+            if scored_positions is None:
+                scored_positions = positions_to_score(labels)  # (N,)
+            scored_logits = self.mlm_head(hidden.flatten(0, 1)[scored_positions], table)  # (N, V)
+            mlm_loss = masked_language_model_loss(scored_logits, labels.flatten()[scored_positions])
         if next_sentence_label is not None:
             _check_shape("next_sentence_label", next_sentence_label, input_ids.shape[:1])
             nsp_loss = F.cross_entropy(nsp_logits, next_sentence_label)

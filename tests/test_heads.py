@@ -46,6 +46,20 @@ def test_only_scored_positions_go_through_the_decoder_and_the_loss_is_the_same()
     torch.testing.assert_close(scored.loss, scored.mlm_loss + scored.nsp_loss)
 
 
+def test_positions_that_are_not_scored_may_be_among_the_given_ones():
+    model, inputs = fresh(BertForPreTraining), batch(SMALL)
+    labels = pretraining_labels(inputs, SMALL)
+    labels["labels"][0, 0] = -100
+    expected = model(**inputs, **labels)
+    positions = (labels["labels"].flatten() != -100).nonzero().flatten()
+    padded = torch.cat([positions, torch.zeros(5, dtype=torch.long)])
+    found = model(**inputs, **labels, scored_positions=padded)
+    torch.testing.assert_close(found.loss, expected.loss)
+    torch.testing.assert_close(found.scored_logits[: len(positions)], expected.scored_logits)
+    gradients = [torch.autograd.grad(out.loss, model.mlm_head.bias)[0] for out in (found, expected)]
+    torch.testing.assert_close(*gradients)
+
+
 def test_unscored_labels_do_not_matter_and_scored_ones_do():
     model, inputs = fresh(BertForPreTraining), batch(SMALL)
     labels = pretraining_labels(inputs, SMALL)["labels"]

@@ -431,3 +431,54 @@ def test_ids_of_large_vocabularies_fit(vocab_size, size, tmp_path):
 def test_an_empty_corpus_is_refused():
     with pytest.raises(ValueError, match="corpus is empty"):
         TokenStore.build([[], ["", "  "]], TOKENIZER)
+
+
+@pytest.mark.parametrize("fixed_shape", [False, True])
+def test_other_processes_make_the_same_batches(fixed_shape, tmp_path):
+    """From a file: processes that shared its position would read each other's documents."""
+    text = [[TOKENIZER.decode(sentence) for sentence in document] for document in documents(count=200)]
+    store = TokenStore.build(text, TOKENIZER, tmp_path)
+    settings = {"max_length": 40, "batch_tokens": 400, "block_size": 25, "fixed_shape": fixed_shape}
+    alone = PreTrainingBatches(store, TOKENIZER, **settings)
+    together = PreTrainingBatches(store, TOKENIZER, workers=2, **settings)
+    start = take(alone.read_from(), 4)[-1][0]
+    expected, found = take(alone.read_from(start), 60), take(together.read_from(start), 60)
+    for (place, batch), (other_place, other) in zip(expected, found, strict=True):
+        assert place == other_place and same(batch, other)
+
+
+def test_batches_of_a_fixed_shape():
+    stream = PreTrainingBatches(
+        documents(count=40, sentences=9),
+        TOKENIZER,
+        max_length=50,
+        batch_tokens=420,
+        fixed_shape=True,
+        mlm_probability=0.3,
+    )
+    shorter = 0
+    for _, batch in take(stream.read_from(), 12):
+        assert batch.input_ids.shape == batch.labels.shape == batch.attention_mask.shape == (8, 50)
+        assert batch.scored_positions.shape == (8 * 15,)
+        at = batch.scored_positions
+        found = at[batch.labels.flatten()[at] != -100]
+        assert found.tolist() == (batch.labels.flatten() != -100).nonzero().flatten().tolist()
+        assert set(at[len(found) :].tolist()) <= {0}
+        assert torch.equal(batch.attention_mask == 1, batch.input_ids != TOKENIZER.pad_token_id)
+        shorter += int((batch.attention_mask.sum(1) < 50).sum())
+    assert shorter
+
+
+def test_batches_of_a_fixed_shape_leave_out_less_than_a_batch():
+    corpus = documents(count=30, sentences=1)  # a pair each: 30 in blocks of 10
+    stream = PreTrainingBatches(
+        corpus, TOKENIZER, max_length=40, batch_tokens=160, block_size=10, fixed_shape=True
+    )
+    epoch = [batch for position, batch in take(stream.read_from(), 7) if position.epoch == 0]
+    assert len(epoch) == 6  # 4 rows each: 8 of every block's 10 pairs
+    with pytest.raises(ValueError, match="no 10 documents of the corpus fill a batch of 4000 tokens"):
+        next(
+            PreTrainingBatches(
+                corpus, TOKENIZER, max_length=40, batch_tokens=4000, block_size=10, fixed_shape=True
+            ).read_from()
+        )

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -217,7 +218,8 @@ def masked(pairs, seed=0):
 
 
 def rows(batch, start, end):
-    return type(batch)(**{name: value[start:end] for name, value in vars(batch).items()})
+    cut = {name: value[start:end] for name, value in vars(batch).items() if value is not None}
+    return type(batch)(**cut)
 
 
 def test_small_batches_make_the_gradient_of_the_large_one():
@@ -414,9 +416,9 @@ def test_a_resumed_run_keeps_the_precision_it_chose(tmp_path, monkeypatch):
 
 
 def test_accuracy_by_fate():
-    labels = torch.tensor([10, 11, 12, 13])
-    shown = torch.tensor([4, 4, 12, 30])
-    logits = torch.eye(65)[[10, 9, 12, 9]]
+    labels = torch.tensor([10, 11, 12, 13, -100, -100])  # the last two are not scored
+    shown = torch.tensor([4, 4, 12, 30, 2, 4])
+    logits = torch.eye(65)[[10, 9, 12, 9, 2, 4]]
     found = {
         name: (int(right), int(total))
         for name, (right, total) in accuracy_by_fate(logits, labels, shown, 4).items()
@@ -706,13 +708,48 @@ def test_without_tensorboard_nothing_is_begun(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_with_fixed_shapes_and_other_processes_learns_and_resumes(tmp_path, monkeypatch):
+    """What a compiled run does, with the compiler left out: a GPU's test compiles."""
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    changes = {"compile": True, "workers": 1, "batch_tokens": 256}
+    expected, _ = run(tmp_path / "straight", **changes)
+    assert compiled == [expected]
+    assert len({line["tokens"] for line in metrics(tmp_path / "straight")}) > 1  # padding is not counted
+    run(tmp_path / "cut", max_steps=12, **changes)
+    shutil.rmtree(tmp_path / "cut" / "checkpoints" / "step-00000012")
+    resumed, _ = run(tmp_path / "cut", resume=True, **changes | {"workers": 0})
+    assert_equal_weights(resumed, expected)
+
+
+def test_steps_whose_numbers_wait_are_all_read(tmp_path, monkeypatch):
+    """As on a GPU, whose numbers are read only now and then."""
+    expected, _ = run(tmp_path / "read at once")
+    read = loop.Run.read
+    calls = []
+
+    def late(self):
+        calls.append(len(self.waiting))
+        if len(self.waiting) >= 4 or self.step in (5, 10, 12):  # 5, 10 and 12: a checkpoint asks for them
+            read(self)
+
+    monkeypatch.setattr(loop.Run, "read", late)
+    run(tmp_path / "read late")
+    left_out = ("tokens_per_second",)
+    for found, line in zip(metrics(tmp_path / "read late"), metrics(tmp_path / "read at once"), strict=True):
+        assert {k: v for k, v in found.items() if k not in left_out} == {
+            k: v for k, v in line.items() if k not in left_out
+        }
+    assert max(calls) == 4
+
+
 def test_the_share_of_predicted_tokens_is_the_recipes(tmp_path, monkeypatch):
     seen = []
     log = loop.Run.log
 
-    def counting(self, sums, learning_rate, tokens, seconds):
+    def counting(self, sums, learning_rate, tokens):
         seen.append((sum(int(sums[f"{fate}_total"]) for fate in ("mask", "kept", "random")), tokens))
-        log(self, sums, learning_rate, tokens, seconds)
+        log(self, sums, learning_rate, tokens)
 
     monkeypatch.setattr(loop.Run, "log", counting)
     run(tmp_path / "usual", max_steps=4)

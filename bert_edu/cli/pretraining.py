@@ -58,6 +58,7 @@ MAY_CHANGE = {
     "checkpoint_every",
     "evaluate_every",
     "tensorboard",
+    "workers",
 }
 
 
@@ -199,6 +200,17 @@ def pretrain_command(
     evaluate_every: Annotated[
         int, typer.Option(min=1, metavar="N", help="Steps between two measurements on held-out text.")
     ] = Recipe.evaluate_every,
+    workers: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Other processes that make the batches; for a fast GPU."),
+    ] = Recipe.workers,
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Compile the model: a minute at the start, then faster on a GPU. All batches get one shape.",
+        ),
+    ] = Recipe.compile,
     tensorboard: Annotated[
         bool,
         typer.Option(

@@ -8,6 +8,8 @@ the `torch.Generator` that is passed in and from nowhere else.
 
 import functools
 import io
+import itertools
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
-from ..heads import IGNORE
+from ..heads import IGNORE, positions_to_score
 from ..pretrained import replacing
 from ..tokenization import CONTINUED, BertTokenizer, padded
 
@@ -34,7 +38,7 @@ class TokenStore(Sequence):
     """
 
     def __init__(self, stream, starts: np.ndarray, end_of_sentence: int):
-        self._stream = stream
+        self._stream, self._process = stream, os.getpid()
         self._starts = starts  # (documents + 1,): where each document begins, counted in ids
         self._end_of_sentence = end_of_sentence  # an id that no token has
         self._type = _id_type(end_of_sentence)
@@ -91,6 +95,9 @@ class TokenStore(Sequence):
             raise IndexError(f"there is no document {number}; the store has {len(self)}")
         start, end = self._starts[number : number + 2]
         size = self._type().itemsize
+        if self._process != os.getpid() and hasattr(self._stream, "name"):
+            # A process that was forked off shares the file's position with its parent: it opens its own.
+            self._stream, self._process = open(self._stream.name, "rb"), os.getpid()
         self._stream.seek(int(start) * size)
         ids = np.frombuffer(self._stream.read(int(end - start) * size), dtype=self._type)
         ends = np.flatnonzero(ids == self._end_of_sentence)
@@ -285,6 +292,8 @@ class PreTrainingBatch:
         input_ids, token_type_ids, attention_mask: as for `BertModel`.
         labels: the original id where a token is to be predicted, -100 elsewhere; None before masking.
         next_sentence_label: (B,)
+        scored_positions: (N,), where in the flattened labels something is to be predicted; None before
+            masking.
     """
 
     input_ids: Tensor
@@ -292,15 +301,16 @@ class PreTrainingBatch:
     attention_mask: Tensor
     next_sentence_label: Tensor
     labels: Tensor | None = None
+    scored_positions: Tensor | None = None
 
     def to(self, device) -> "PreTrainingBatch":
         """The same batch on another device."""
-        moved = {
-            name: value.to(device, non_blocking=True)
-            for name, value in vars(self).items()
-            if value is not None
-        }
-        return PreTrainingBatch(**moved)
+        there = {name: value for name, value in vars(self).items() if value is not None}
+        if torch.device(device).type == "cuda":  # from pinned memory, a copy waits for nothing
+            there = {name: each if each.is_cuda else each.pin_memory() for name, each in there.items()}
+        return PreTrainingBatch(
+            **{name: value.to(device, non_blocking=True) for name, value in there.items()}
+        )
 
 
 def collate(pairs: list[Pair], tokenizer: BertTokenizer) -> PreTrainingBatch:
@@ -340,6 +350,15 @@ def grouped_by_length(pairs: list[Pair], batch_tokens: int, generator: torch.Gen
     if batch:
         batches.append(batch)
     return [batches[number] for number in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def of_one_size(pairs: list[Pair], rows: int, generator: torch.Generator) -> list[list[Pair]]:
+    """Deals pairs into batches of exactly `rows` pairs, in random order; what is over is left out."""
+    order = torch.randperm(len(pairs), generator=generator).tolist()
+    return [
+        [pairs[number] for number in order[start : start + rows]]
+        for start in range(0, len(pairs) - rows + 1, rows)
+    ]
 
 
 # ---- 4. Masking --------------------------------------------------------------------------------------------
@@ -419,6 +438,20 @@ def _choose_words(draw: Tensor, candidates: Tensor, continues: Tensor, wanted: T
     return chosen
 
 
+def in_fixed_shape(
+    batch: PreTrainingBatch, length: int, predictions: int, pad_token_id: int
+) -> PreTrainingBatch:
+    """A masked batch with padding up to `length` tokens and `predictions` positions to score.
+
+    The positions that are too many all point at the first [CLS], which has no label and counts for nothing.
+    """
+    missing = length - batch.input_ids.shape[1]
+    filled = {"input_ids": pad_token_id, "token_type_ids": 0, "attention_mask": 0, "labels": IGNORE}
+    filled = {name: F.pad(getattr(batch, name), (0, missing), value=value) for name, value in filled.items()}
+    positions = positions_to_score(filled["labels"])
+    return replace(batch, **filled, scored_positions=F.pad(positions, (0, predictions - len(positions))))
+
+
 @functools.lru_cache(maxsize=8)
 def _vocabulary(tokenizer: BertTokenizer) -> tuple[Tensor, Tensor]:
     """The ids that are no special token, and for every id whether it continues a word (V,)."""
@@ -455,6 +488,11 @@ class PreTrainingBatches:
         batch_tokens: about how many tokens a batch has.
         seed: decides everything.
         block_size: documents in a block: the more, the more alike are the lengths within a batch.
+        fixed_shape: give every batch the same shape, as a compiled model wants it: `batch_tokens` //
+            `max_length` rows, all padded to `max_length`, and as many positions to score as may be in them.
+            Pairs at the end of a block that do not fill a batch are left out.
+        workers: how many other processes make the batches; 0 makes them in this one. The batches and their
+            order are the same.
         masking: passed on to `mask_tokens`.
     """
 
@@ -467,6 +505,8 @@ class PreTrainingBatches:
         batch_tokens: int,
         seed: int = 0,
         block_size: int = 2000,
+        fixed_shape: bool = False,
+        workers: int = 0,
         **masking,
     ):
         if batch_tokens < max_length:
@@ -476,23 +516,42 @@ class PreTrainingBatches:
         self.documents, self.tokenizer = documents, tokenizer
         self.max_length, self.batch_tokens, self.seed = max_length, batch_tokens, seed
         self.block_size, self.masking = block_size, masking
+        self.fixed_shape, self.workers = fixed_shape, workers
 
     def read_from(self, position: Position = Position()) -> Iterator[tuple[Position, PreTrainingBatch]]:
         """Yields (the position after this batch, the batch), for ever."""
-        blocks = -(-len(self.documents) // self.block_size)
-        while True:
-            found = position > Position(position.epoch)  # whether this epoch has given a batch
-            for block in range(position.block, blocks):
-                for number, batch in enumerate(self._batches_of(position.epoch, block)):
-                    found = True
-                    if number >= position.batch:
-                        yield Position(position.epoch, block, number + 1), batch
-                position = Position(position.epoch, block + 1)
-            if not found:
+        found = position > Position(position.epoch)  # whether this epoch has given a batch
+        last = -(-len(self.documents) // self.block_size) - 1
+        for (epoch, block), batches in self._blocks_from(position):
+            for number, batch in enumerate(batches):
+                found = True
+                if (epoch, block) > (position.epoch, position.block) or number >= position.batch:
+                    yield Position(epoch, block, number + 1), batch
+            if block == last and not found:
                 raise ValueError(
                     "the corpus gives no sentence pair: it needs at least two different sentences"
+                    if not self.fixed_shape
+                    else f"no {self.block_size} documents of the corpus fill a batch of "
+                    f"{self.batch_tokens} tokens: make it smaller"
                 )
-            position = Position(position.epoch + 1)
+            found = found and block != last
+
+    def _blocks_from(self, position: Position) -> Iterator[tuple[tuple, Iterable[PreTrainingBatch]]]:
+        """Yields (epoch, block) and the batches of that block, for ever."""
+        blocks = -(-len(self.documents) // self.block_size)
+        places = (
+            (epoch, block)
+            for epoch in itertools.count(position.epoch)
+            for block in range(position.block if epoch == position.epoch else 0, blocks)
+        )
+        if self.workers == 0:
+            yield from ((place, self._batches_of(*place)) for place in places)
+        else:
+            # Tensors from other processes come as files, and of these a process may have only so many open.
+            torch.multiprocessing.set_sharing_strategy("file_system")
+            yield from DataLoader(
+                _Blocks(self), sampler=places, batch_size=None, num_workers=self.workers, prefetch_factor=1
+            )
 
     def _batches_of(self, epoch: int, block: int) -> Iterator[PreTrainingBatch]:
         order = torch.randperm(len(self.documents), generator=_generator(self.seed, epoch))
@@ -507,10 +566,29 @@ class PreTrainingBatches:
                 numbers=numbers,
             )
         )
-        for group in grouped_by_length(pairs, self.batch_tokens, generator):
+        rows = self.batch_tokens // self.max_length
+        if self.fixed_shape:
+            groups = of_one_size(pairs, rows, generator)
+        else:
+            groups = grouped_by_length(pairs, self.batch_tokens, generator)
+        for group in groups:
             batch = collate(group, self.tokenizer)
             ids, labels = mask_tokens(batch.input_ids, self.tokenizer, generator=generator, **self.masking)
-            yield replace(batch, input_ids=ids, labels=labels)
+            batch = replace(batch, input_ids=ids, labels=labels, scored_positions=positions_to_score(labels))
+            if self.fixed_shape:
+                most = rows * max(1, round(self.max_length * self.masking.get("mlm_probability", 0.15)))
+                batch = in_fixed_shape(batch, self.max_length, most, self.tokenizer.pad_token_id)
+            yield batch
+
+
+class _Blocks:
+    """The blocks of a stream as a data set of PyTorch's, for its worker processes."""
+
+    def __init__(self, stream: PreTrainingBatches):
+        self.stream = stream
+
+    def __getitem__(self, place: tuple[int, int]) -> tuple[tuple[int, int], list[PreTrainingBatch]]:
+        return place, list(self.stream._batches_of(*place))
 
 
 def _generator(*numbers: int) -> torch.Generator:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import queue
 import signal
 import threading
@@ -17,7 +18,7 @@ from torch import distributed as dist
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..data.pretraining import Position, PreTrainingBatch, PreTrainingBatches, TokenStore
-from ..heads import IGNORE, BertForPreTraining
+from ..heads import IGNORE, BertForPreTraining, positions_to_score
 from ..pretrained import read_json, replacing
 from ..tokenization import BertTokenizer
 from . import checkpoint
@@ -29,6 +30,7 @@ SCHEDULES = {"triangle": linear_warmup_decay, "google": google_warmup_decay}
 OPTIMIZERS = {"adamw": adamw, "muon": muon}
 METRICS_FILE = "metrics.jsonl"
 RECIPE_FILE = "recipe.json"
+READ_EVERY = 20  # steps between two looks at a GPU's numbers
 
 
 class TrainingError(RuntimeError):
@@ -51,6 +53,9 @@ class Recipe:
         mlm_probability: share of the tokens that are to be predicted.
         precision: "float32", "bf16" or "fp16"; see `choose_precision` for "auto".
         checkpoint_every, evaluate_every: steps between two.
+        workers: other processes that make the batches; they change no batch.
+        compile: let `torch.compile` make one program of the forward and backward pass: a minute at the start,
+            then faster on a GPU. Every batch gets the same shape for it.
     """
 
     max_steps: int | None = None
@@ -72,6 +77,8 @@ class Recipe:
     device: str = "auto"
     checkpoint_every: int = 500
     evaluate_every: int = 500
+    workers: int = 0
+    compile: bool = False
 
     def __post_init__(self):
         if (self.max_steps is None) == (self.max_seconds is None):
@@ -143,24 +150,27 @@ def train_step(
     pairs_in_all = mean_over_processes(torch.tensor(sum(len(batch.input_ids) for batch in batches)))
     sums = {"mlm_loss": 0.0, "nsp_loss": 0.0}
     for batch in batches:
-        scored = batch.labels != IGNORE  # (B, T)
         with autocast():
             output = model(
                 batch.input_ids,
                 attention_mask=batch.attention_mask,
                 token_type_ids=batch.token_type_ids,
                 labels=batch.labels,
+                scored_positions=batch.scored_positions,
                 next_sentence_label=batch.next_sentence_label,
             )
-        mlm_loss = output.mlm_loss * (scored.sum() / scored_in_all.clamp(min=1e-6))
+        scored = (batch.labels != IGNORE).sum()
+        mlm_loss = output.mlm_loss * (scored / scored_in_all.clamp(min=1e-6))
         nsp_loss = output.nsp_loss * (len(batch.input_ids) / pairs_in_all)
         loss = mlm_loss + nsp_loss
         (loss if scaler is None else scaler.scale(loss)).backward()
         sums["mlm_loss"] += mlm_loss.detach()
         sums["nsp_loss"] += nsp_loss.detach()
-        counts = accuracy_by_fate(
-            output.scored_logits, batch.labels[scored], batch.input_ids[scored], mask_token_id
-        )
+        at = batch.scored_positions  # (N,)
+        if at is None:
+            at = positions_to_score(batch.labels)
+        labels, shown = batch.labels.flatten()[at], batch.input_ids.flatten()[at]  # (N,) each
+        counts = accuracy_by_fate(output.scored_logits, labels, shown, mask_token_id)
         nsp_right = output.seq_relationship_logits.argmax(-1) == batch.next_sentence_label
         counts["nsp"] = nsp_right.sum(), torch.tensor(len(nsp_right))
         for name, (right, total) in counts.items():
@@ -267,26 +277,28 @@ def pretrain(
         seed=recipe.seed,
         mlm_probability=recipe.mlm_probability,
         whole_words=recipe.whole_words,
+        fixed_shape=recipe.compile,
+        workers=recipe.workers,
     )
+    in_training = torch.compile(model) if recipe.compile else model  # the same parameters
     evaluation, started, before = {}, time.perf_counter(), run.seconds
     interrupted = False
     if progress is not None:
         progress(run.step, run.seconds)
-    with contextlib.closing(prefetched(stream.read_from(run.position))) as batches:
+    run.read_at = time.perf_counter()
+    with contextlib.closing(prefetched(on_device(stream.read_from(run.position), device))) as batches:
         with interrupts_noted() as was_interrupted:
             while not recipe.is_over(run.step, run.seconds) and not interrupted:
                 learning_rate = recipe.learning_rate_at(run.step, run.seconds)
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate
-                step_started = time.perf_counter()
-                positions, micro_batches = zip(*islice(batches, recipe.accumulate))
-                micro_batches = [batch.to(device) for batch in micro_batches]
+                positions, micro_batches, tokens = zip(*islice(batches, recipe.accumulate))
                 longest = max(batch.input_ids.shape[1] for batch in micro_batches)
                 with attention_kernels(device, precision, longest):
                     sums = train_step(
-                        model,
+                        in_training,
                         optimizer,
-                        micro_batches,
+                        list(micro_batches),
                         mask_token_id=tokenizer.mask_token_id,
                         clip_norm=recipe.clip_norm,
                         autocast=autocast_for(precision, device),
@@ -294,8 +306,7 @@ def pretrain(
                     )
                 run.step += 1
                 run.position = positions[-1]
-                tokens = sum(int(batch.attention_mask.sum()) for batch in micro_batches)
-                run.log(sums, learning_rate, tokens, time.perf_counter() - step_started)
+                run.log(sums, learning_rate, sum(tokens))
                 run.seconds = before + time.perf_counter() - started
                 over = recipe.is_over(run.step, run.seconds)
                 if valid and (over or run.step % recipe.evaluate_every == 0):
@@ -329,43 +340,58 @@ class Run:
         self.out, self.recipe, self.model, self.optimizer, self.scaler = out, recipe, model, optimizer, scaler
         self.report = report
         self.step, self.seconds, self.position = 0, 0.0, Position()
+        self.waiting = []  # what steps measured, still on the device
+        self.read_at = time.perf_counter()
         self.lines = []  # metrics not yet written
         self.board = None  # TensorBoard's writer, if it is wanted
 
-    def log(self, sums: dict[str, Tensor], learning_rate: float, tokens: int, seconds: float):
-        """Keeps a line for metrics.jsonl, and stops the run when a loss is not finite."""
-        numbers = {name: float(value) for name, value in sums.items()}
-        line = {"step": self.step, "mlm_loss": numbers["mlm_loss"], "nsp_loss": numbers["nsp_loss"]}
-        for name in ("mask", "kept", "random", "nsp"):
-            total = numbers[f"{name}_total"]
-            line[f"{name}_accuracy"] = numbers[f"{name}_right"] / total if total else None
-        line |= {
-            "learning_rate": learning_rate,
-            "gradient_norm": numbers["gradient_norm"],
-            "tokens": tokens,
-            "tokens_per_second": tokens / seconds,
-        }
-        skipped_by_scaler = self.scaler is not None and torch.isfinite(sums["mlm_loss"])
-        if not all(map(torch.isfinite, (sums["mlm_loss"], sums["nsp_loss"]))) or (
-            not torch.isfinite(sums["gradient_norm"]) and not skipped_by_scaler
+    def log(self, sums: dict[str, Tensor], learning_rate: float, tokens: int):
+        """Keeps what a step measured; on a GPU it is read only now and then, since reading waits for it."""
+        self.waiting.append((self.step, self.position, sums, learning_rate, tokens))
+        if sums["mlm_loss"].device.type == "cpu" or self.step == 1 or len(self.waiting) == READ_EVERY:
+            self.read()
+
+    def read(self):
+        """Makes lines for metrics.jsonl of the steps that wait; stops the run when a loss is not finite."""
+        waiting, self.waiting = self.waiting, []
+        numbers = [{name: float(value) for name, value in sums.items()} for _, _, sums, *_ in waiting]
+        seconds, self.read_at = time.perf_counter() - self.read_at, time.perf_counter()
+        speed = sum(tokens for *_, tokens in waiting) / seconds
+        for (step, position, _, learning_rate, tokens), found in zip(waiting, numbers):
+            self._refuse_what_is_not_finite(found, step, position)
+            line = {"step": step, "mlm_loss": found["mlm_loss"], "nsp_loss": found["nsp_loss"]}
+            for name in ("mask", "kept", "random", "nsp"):
+                total = found[f"{name}_total"]
+                line[f"{name}_accuracy"] = found[f"{name}_right"] / total if total else None
+            line |= {
+                "learning_rate": learning_rate,
+                "gradient_norm": found["gradient_norm"],
+                "tokens": tokens,
+                "tokens_per_second": speed,
+            }
+            self.lines.append(line)
+            if step == 1 or step % 100 == 0:
+                self.report(
+                    f"step {step:6d}  mlm {line['mlm_loss']:.3f}  nsp {line['nsp_loss']:.3f}  "
+                    f"[MASK] {_percent(line['mask_accuracy'])}  {speed:,.0f} tokens/s"
+                )
+                self.write_lines()
+
+    def _refuse_what_is_not_finite(self, found: dict[str, float], step: int, position: Position):
+        skipped_by_scaler = self.scaler is not None and math.isfinite(found["mlm_loss"])
+        if not (math.isfinite(found["mlm_loss"]) and math.isfinite(found["nsp_loss"])) or (
+            not math.isfinite(found["gradient_norm"]) and not skipped_by_scaler
         ):
             self.write_lines()
             raise TrainingError(
-                f"the loss or its gradient is not finite at step {self.step} (epoch {self.position.epoch}, "
-                f"block {self.position.block}, batch {self.position.batch}): "
-                f"try a lower learning rate or a longer "
+                f"the loss or its gradient is not finite at step {step} (epoch {position.epoch}, "
+                f"block {position.block}, batch {position.batch}): try a lower learning rate or a longer "
                 f"warm-up. The last good checkpoint is kept"
             )
-        self.lines.append(line)
-        if self.step == 1 or self.step % 100 == 0:
-            self.report(
-                f"step {self.step:6d}  mlm {line['mlm_loss']:.3f}  nsp {line['nsp_loss']:.3f}  "
-                f"[MASK] {_percent(line['mask_accuracy'])}  {line['tokens_per_second']:,.0f} tokens/s"
-            )
-            self.write_lines()
 
     def evaluate(self, valid: list[PreTrainingBatch], tokenizer: BertTokenizer) -> dict[str, float]:
         """Measures the model on held-out batches and keeps the result with the metrics."""
+        self.read()
         evaluation = evaluate_pretraining(self.model, valid, tokenizer)
         self.lines.append({"step": self.step, "valid": evaluation})
         self.report(
@@ -373,10 +399,12 @@ class Run:
             f"loss {evaluation['mlm_loss']:.3f}  bits/character {evaluation['bits_per_character']:.3f}  "
             f"nsp {_percent(evaluation['nsp_accuracy'])}"
         )
+        self.read_at = time.perf_counter()
         return evaluation
 
     def save(self):
         """Writes the metrics so far and a checkpoint."""
+        self.read()
         self.write_lines()
         state = {
             "seconds": self.seconds,
@@ -384,6 +412,7 @@ class Run:
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
         }
         checkpoint.save(self.out, self.step, self.model, self.optimizer, random_states(), state)
+        self.read_at = time.perf_counter()
 
     def write_lines(self):
         """Appends the metrics that are waiting."""
@@ -503,6 +532,13 @@ def tensorboard_writer():
             "writing for TensorBoard needs the package tensorboard: pip install tensorboard"
         ) from error
     return SummaryWriter
+
+
+def on_device(stream: Iterable[tuple[Position, PreTrainingBatch]], device: torch.device) -> Iterator:
+    """Yields the position after each batch, the batch on the device, and how many tokens it holds."""
+    for position, batch in stream:
+        tokens = int(batch.attention_mask.sum())  # counted before it moves: a GPU would have to be waited for
+        yield position, batch.to(device), tokens
 
 
 def prefetched(items: Iterable, depth: int = 8) -> Iterator:

@@ -76,7 +76,7 @@ def accuracy_by_fate(
 
     Args:
         logits: (N, V)
-        labels: (N,), the right ids.
+        labels: (N,), the right ids; -100 counts for nothing.
         shown: (N,), the ids that stood in the input.
 
     Returns:
@@ -84,8 +84,8 @@ def accuracy_by_fate(
         for a GPU).
     """
     right = logits.argmax(-1) == labels
-    fates = {"mask": shown == mask_token_id, "kept": shown == labels}
-    fates["random"] = ~(fates["mask"] | fates["kept"])
+    fates = {"mask": (shown == mask_token_id) & (labels != IGNORE), "kept": shown == labels}
+    fates["random"] = ~(fates["mask"] | fates["kept"]) & (labels != IGNORE)
     return {name: ((right & chosen).sum(), chosen.sum()) for name, chosen in fates.items()}
 
 

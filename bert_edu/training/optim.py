@@ -99,20 +99,20 @@ def orthogonalised(matrix: Tensor, rounds: int = 5) -> Tensor:
     """U V^T for a matrix U S V^T, roughly: the same directions, but all stretched alike.
 
     Args:
-        matrix: (rows, columns)
+        matrix: (..., rows, columns), one matrix or several of one shape.
 
     Returns:
-        (rows, columns), with singular values between about 0.7 and 1.2.
+        The same shape, with singular values between about 0.7 and 1.2.
     """
     a, b, c = NEWTON_SCHULZ
-    tall = matrix.shape[0] > matrix.shape[1]
-    X = matrix.T if tall else matrix  # the products below are the smaller the fewer its rows
-    X = X / X.norm().clamp(min=1e-7)  # no singular value is above 1
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    X = matrix.mT if tall else matrix  # the products below are the smaller the fewer its rows
+    X = X / X.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)  # no singular value is above 1
     for _ in range(rounds):
-        gram = X @ X.T  # (rows, rows)
-        bent = torch.addmm(gram, gram, gram, beta=b, alpha=c)  # b gram + c gram^2
-        X = torch.addmm(X, bent, X, beta=a)  # a X + bent X
-    return X.T if tall else X
+        gram = X @ X.mT  # (..., rows, rows)
+        bent = b * gram + c * (gram @ gram)
+        X = a * X + bent @ X
+    return X.mT if tall else X
 
 
 class Muon(torch.optim.Optimizer):
@@ -140,14 +140,18 @@ class Muon(torch.optim.Optimizer):
     def step(self):
         """Moves every parameter that has a gradient."""
         for group in self.param_groups:
+            alike = {}  # parameters by shape: a GPU takes as long for one small product as for twenty
             for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                pieces = self._ahead(parameter, group["momentum"]).chunk(group["parts"])
-                step = torch.cat([orthogonalised(piece) for piece in pieces])
-                scale = 0.2 * max(pieces[0].shape) ** 0.5  # root mean square 0.2, as AdamW's steps have
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.sub_(step, alpha=group["lr"] * scale)
+                if parameter.grad is not None:
+                    alike.setdefault(parameter.shape, []).append(parameter)
+            for shape, parameters in alike.items():
+                ahead = torch.stack([self._ahead(each, group["momentum"]) for each in parameters])
+                steps = orthogonalised(ahead.unflatten(1, (group["parts"], shape[0] // group["parts"])))
+                # (parameters, parts, rows of a part, columns)
+                scale = 0.2 * max(steps.shape[-2:]) ** 0.5  # root mean square 0.2, as AdamW's steps have
+                for parameter, step in zip(parameters, steps.flatten(1, 2)):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.sub_(step, alpha=group["lr"] * scale)
 
     def _ahead(self, parameter: Tensor, momentum: float) -> Tensor:
         """The gradient, smoothed over time, and looked at one step ahead (Nesterov)."""
