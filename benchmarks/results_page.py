@@ -26,6 +26,7 @@ WHAT = {
     "finetuning": "the shipped model fine-tuned on well-known tasks",
     "finetuning_tasks": "the shipped model on the book's own tasks",
     "forward_speed": "a forward pass of BERT-base beside `transformers`",
+    "gpu_speed": "a pre-training step on a GPU beside `transformers`, both compiled",
     "initialiser_and_width": "the spread of the first weights against the width (chapter 11)",
     "learning_rate_range": "the learning-rate range test (chapter 11)",
     "little_texts": "the little texts: sizes, overlap, agreement of two annotators",
@@ -159,7 +160,37 @@ def speed(figures: dict) -> str:
 
 How many times as fast as `transformers` ours is, in one run, alternating, one thread, medians.
 
-{table(["what", "ratio"], rows)}"""
+{table(["what", "ratio"], rows)}{on_a_gpu(figures["gpu_speed"])}"""
+
+
+def on_a_gpu(figures: dict) -> str:
+    rows = [
+        [
+            shape,
+            f"{found['ours_tokens_per_second'] / 1e6:.2f} million",
+            f"{found['transformers_tokens_per_second'] / 1e6:.2f} million",
+            f"{found['ratio']:.2f}",
+            f"{100 * found['ours_share_of_matrix_peak']:.0f} %",
+            f"{found['ours_peak_gigabytes']:g}",
+            f"{found['transformers_peak_gigabytes']:g}",
+        ]
+        for shape, found in figures.items()
+        if isinstance(found, dict)
+    ]
+    head = [
+        "shape",
+        "tokens/s, ours",
+        "transformers",
+        "ratio",
+        "of the matrix peak",
+        "GB, ours",
+        "transformers",
+    ]
+    return f"""
+On a GPU ({figures["gpu"]}), in {figures["precision"]}, both compiled, full rows, vocabulary 30,522. The share
+is what our step reaches of a large product of two matrices, {figures["matrix_peak_tflops"]:.0f} TFLOP/s.
+
+{table(head, rows)}"""
 
 
 def files(results: dict[str, dict]) -> str:
@@ -169,14 +200,15 @@ def files(results: dict[str, dict]) -> str:
     ]
     versions = {json.dumps(result["versions"]) for result in results.values()}
     machines = {result["machine"]["processor"] for result in results.values()}
-    numbers = {result["machine"]["cores"] for result in results.values()}
+    numbers = {str(result["machine"]["cores"]) for result in results.values()}
     kept = sorted(
         {f"{package} {version}" for each in versions for package, version in json.loads(each).items()}
     )
     return f"""
 ## All files
 
-Measured on {", ".join(sorted(machines))}, {", ".join(map(str, sorted(numbers)))} cores; {", ".join(kept)}.
+Measured on {" and ".join(sorted(machines))} with {" and ".join(sorted(numbers, key=int))} cores;
+{", ".join(kept)}.
 
 {table(["file", "what", "command", "date"], rows)}"""
 
