@@ -72,21 +72,21 @@ def fine_tuned(name: str, data: Path, folder: Path) -> dict:
         "recipe": record["recipe"],
     }
     if "test" in task:
-        figures["test"] = on_test_set(task["test"], data, folder)
+        figures["test"] = on_test_set(task["test"], data, folder, list(record["scores"]))
     if "published" in task:
         figures["published"] = task["published"]
     return figures
 
 
-def on_test_set(arguments: str, data: Path, folder: Path) -> dict:
-    """Mean, standard deviation and values of each score over the seeds."""
+def on_test_set(arguments: str, data: Path, folder: Path, wanted: list[str]) -> dict:
+    """Mean, standard deviation and values of the wanted scores over the seeds."""
     found = [
         json.loads(bert_edu(data, "evaluate", *arguments.split(), "--model", str(model), "--json"))
         for model in sorted(folder.glob("seed-*"))
     ]
     return {
         score: {"mean": statistics.fmean(values), "sd": statistics.stdev(values), "values": values}
-        for score, values in ((score, [scores[score] for scores in found]) for score in found[0])
+        for score, values in ((score, [scores[score] for scores in found]) for score in wanted)
     }
 
 

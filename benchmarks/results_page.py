@@ -24,6 +24,7 @@ the table says so.
 WHAT = {
     "batch_and_learning_rate": "tokens a step against the learning rate (chapter 11)",
     "finetuning": "the shipped model fine-tuned on well-known tasks",
+    "finetuning_speed": "fine-tuning a classifier beside `transformers`",
     "finetuning_tasks": "the shipped model on the book's own tasks",
     "forward_speed": "a forward pass of BERT-base beside `transformers`",
     "gpu_speed": "a pre-training step on a GPU beside `transformers`, both compiled",
@@ -153,6 +154,10 @@ def speed(figures: dict) -> str:
     for case in ("no mask", "padded"):
         found = figures["forward_speed"][case]
         rows.append([f"forward pass, BERT-base, {case}", f"{found['transformers_over_ours']:.2f}"])
+    for text, found in figures.get("finetuning_speed", {}).items():
+        if isinstance(found, dict):
+            for way in ("padded to the maximum", "padded to the longest"):
+                rows.append([f"fine-tuning, {text}, theirs {way}", f"{found[way]['ours_over_it']:.2f}"])
     tokens = 1 / figures["tokenization_speed"]["ours_over_legacy"]
     rows.append(["tokenising in pure Python", f"{tokens:.2f}"])
     return f"""

@@ -1,8 +1,11 @@
-"""What several test modules need: odd configurations, batches, and weights far from their initial values."""
+"""What several test modules need: configurations, a vocabulary, batches, odd weights, the program itself."""
 
 import torch
+from typer.testing import CliRunner
 
-from bert_edu import BertConfig
+from bert_edu import BertConfig, BertTokenizer
+from bert_edu.cli import app
+from bert_edu.tokenization import SPECIAL_TOKENS
 
 # Sizes that share no factor, so that a swapped axis cannot go unnoticed; between them they have one head
 # and twelve, every activation, 1, 2, 3 and 16 segment types, and inner widths that are a multiple of nothing.
@@ -50,6 +53,17 @@ ODD_CONFIGS = {
 SMALL = ODD_CONFIGS["odd head size, three segments"]
 
 
+def little_tokenizer(words: list[str]) -> BertTokenizer:
+    """A tokenizer that knows these words (or pieces), and the special tokens before them."""
+    return BertTokenizer([*SPECIAL_TOKENS, *words])
+
+
+def little_config(tokenizer: BertTokenizer, **changes) -> BertConfig:
+    """A model for a tokenizer's ids that learns within a second."""
+    sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48)
+    return BertConfig(vocab_size=len(tokenizer), **sizes | changes)
+
+
 def randomise(model: torch.nn.Module, seed: int = 0, std: float = 0.2):
     """Draws every parameter anew, biases and LayerNorms too, far from any initial value."""
     generator = torch.Generator().manual_seed(seed)
@@ -79,3 +93,26 @@ def pretraining_labels(
     scored = (torch.rand(B, T, generator=generator) < 0.35) & inputs["attention_mask"].bool()
     labels = torch.randint(1, config.vocab_size, (B, T), generator=generator).masked_fill(~scored, -100)
     return dict(labels=labels, next_sentence_label=torch.randint(0, 2, (B,), generator=generator))
+
+
+def bert(*arguments):
+    """Runs a command of the program inside this process."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def succeed(*arguments):
+    """The result of a command that must come to its end."""
+    result = bert(*arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def refuse(*arguments) -> str:
+    """The one line that a command which cannot be carried out leaves on stderr."""
+    result = bert(*arguments)
+    assert result.exit_code == 1, result.output
+    complaints = [line for line in result.stderr.splitlines() if line.startswith("bert-edu: ")]
+    assert len(complaints) == 1 and complaints[0].startswith("bert-edu: error: "), result.stderr
+    assert result.stderr.splitlines()[-1] == complaints[0]
+    assert "Traceback" not in result.output
+    return complaints[0]

@@ -19,7 +19,6 @@ import torch
 import typer
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
 import bert_edu
 from bert_edu import BertForPreTraining, BertTokenizer
@@ -33,6 +32,7 @@ from bert_edu.heads import IGNORE
 from bert_edu.training import checkpoint, loop
 from bert_edu.training.checkpoint import list_checkpoints
 from bert_edu.training.preparation import held_out_batches
+from helpers import bert, little_tokenizer, refuse, succeed
 
 ROOT = Path(__file__).parent.parent
 FOOD = {"cow": "grass", "cat": "milk", "dog": "meat", "bird": "seeds", "bear": "honey"}
@@ -47,28 +47,6 @@ def farm(count, food=FOOD):
         sentences = [f"The {animal} eats {food[animal]}.", f"We gave {food[animal]} to the {animal}."]
         documents.append("\n".join(sentences[(number >> turn) % 2] for turn in range(6)))
     return "\n\n".join(documents) + "\n"
-
-
-def bert(*arguments):
-    """Runs a command inside this process."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def succeed(*arguments):
-    result = bert(*arguments)
-    assert result.exit_code == 0, result.stderr
-    return result
-
-
-def refuse(*arguments):
-    """The one line that a command which cannot be carried out leaves on stderr."""
-    result = bert(*arguments)
-    assert result.exit_code == 1, result.output
-    complaints = [line for line in result.stderr.splitlines() if line.startswith("bert-edu: ")]
-    assert len(complaints) == 1 and complaints[0].startswith("bert-edu: error: "), result.stderr
-    assert result.stderr.splitlines()[-1] == complaints[0]
-    assert "Traceback" not in result.output
-    return complaints[0]
 
 
 SMALL = ["--vocab-size", 200, "--max-length", 24, "--batch-tokens", 64]  # a tiny model takes some 5 ms a step
@@ -631,7 +609,7 @@ def test_tokenizers_by_either_method(texts, tmp_path):
 )
 def test_runs_that_cannot_begin(arguments, words, texts, short_run, tmp_path):
     other = tmp_path / "other"
-    BertTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cow"]).save_pretrained(other)
+    little_tokenizer(["cow"]).save_pretrained(other)
     arguments = [argument.format(texts=texts, run=short_run, other=other) for argument in arguments]
     given = set(arguments)
     defaults = [
@@ -683,7 +661,7 @@ def test_models_that_cannot_be_used(short_run, texts, tmp_path):
     assert "is not UTF-8" in refuse("evaluate", "mlm", "--model", short_run, "--data", texts / "picture.txt")
 
     mixed = shutil.copytree(short_run, tmp_path / "mixed")
-    BertTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cow"]).save_pretrained(mixed)
+    little_tokenizer(["cow"]).save_pretrained(mixed)
     for command in (
         ["fill-mask", "[MASK]"],
         ["evaluate", "mlm", *data],

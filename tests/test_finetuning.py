@@ -1,5 +1,6 @@
 """Fine-tuning: the engine, classification and tagging, on tiny models with random weights."""
 
+import copy
 import json
 import math
 import statistics
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-from bert_edu import BertConfig, BertForPreTraining, BertModel, BertTokenizer
+from bert_edu import BertForPreTraining, BertModel
 from bert_edu.data.tasks import TaggedSentence, TextExample
 from bert_edu.finetuning import engine
 from bert_edu.finetuning.batches import grouped_by_length
@@ -28,22 +29,17 @@ from bert_edu.finetuning.engine import (
     several_seeds,
 )
 from bert_edu.finetuning.frozen import EncoderCache
-from bert_edu.finetuning.models import tokenizer_of
+from bert_edu.finetuning.models import set_dropout, tokenizer_of
 from bert_edu.finetuning.tagging import Tagging, align, spread, stretches
 from bert_edu.heads import IGNORE, BertForSequenceClassification, BertForTokenClassification
-from bert_edu.tokenization import SPECIAL_TOKENS
 from bert_edu.training.loop import TrainingError
-from helpers import randomise
+from helpers import little_config, little_tokenizer, randomise
 
 FILLERS = ["the", "film", "was", "a", "play", "walk", "dog", "house", "we", "saw", "it", "on", "day"]
 PIECES = ["##s", "##ing", "##ed"]
-TOKENIZER = BertTokenizer([*SPECIAL_TOKENS, *FILLERS, *PIECES, "good", "bad", ".", ","])
-CONFIG = BertConfig(
-    vocab_size=len(TOKENIZER),
-    hidden_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=48,
+TOKENIZER = little_tokenizer([*FILLERS, *PIECES, "good", "bad", ".", ","])
+CONFIG = little_config(
+    TOKENIZER,
     max_position_embeddings=64,
     hidden_dropout_prob=0.0,
     attention_probs_dropout_prob=0.0,
@@ -149,7 +145,7 @@ def peaks(model, recipe):
 
 def test_layer_decay_by_hand():
     model = BertForSequenceClassification(CONFIG)
-    found = peaks(model, Recipe(learning_rate=0.8, layer_decay=0.5))
+    found = peaks(model, Recipe(learning_rate=0.8, layer_decay=0.5, weight_decay=0.3))
     assert found.keys() == dict(model.named_parameters()).keys()
     by_part = {
         "classifier.": 0.8,
@@ -219,6 +215,10 @@ def test_it_learns_what_the_majority_class_cannot(folder):
     assert result.history[1]["loss"] == pytest.approx(statistics.fmean(result.losses[10:20]))
     assert not result.model.training
     assert all(parameter.requires_grad for parameter in result.model.parameters())
+    assert all(parameter.grad is None for parameter in result.model.parameters())  # none is left over
+    tokens = sum(len(feature.input_ids) for feature in result.task.features(TRAIN))  # padding is no token
+    for line in result.history:
+        assert line["tokens_per_second"] * line["seconds"] == pytest.approx(tokens)
 
 
 def test_a_pair_is_read_as_a_pair(folder):
@@ -238,6 +238,27 @@ def test_two_runs_are_equal_and_another_seed_is_another_run(folder):
     assert first.scores == second.scores and first.best_epoch == second.best_epoch
     assert first.losses[0] != other.losses[0] and not same(first.model, other.model)
     assert first.losses[0] != dry.losses[0]
+
+
+def test_the_seed_decides_the_order_and_every_epoch_has_its_own(folder):
+    def batches(**changes):
+        """The texts of each batch that training saw, in order."""
+        task, seen = classification(), []
+        collate = task.collate
+
+        def collate_that_tells(features):
+            seen.append([feature.example for feature in features])
+            return collate(features)
+
+        task.collate = collate_that_tells
+        run(folder, task, dev=DEV[:1], epochs=2, **changes)
+        return seen[:10], seen[11:21]  # between the two the development text was read
+
+    first, second = batches()
+    for epoch in (first, second):
+        assert sorted(number for batch in epoch for number in batch) == list(range(80))
+    assert first != second
+    assert batches() == (first, second) and batches(seed=1)[0] != first
 
 
 def test_dropout_is_on_though_the_pretrained_model_had_none(folder):
@@ -272,14 +293,25 @@ def test_the_best_epoch_is_the_one_returned(folder, monkeypatch, scores, best):
     task, states, measure = classification(), [], engine._raw
     given_scores = iter(scores)
 
-    def raw_that_looks(task, model, *more):
+    def raw_that_looks(task, model, features, *more):
+        assert [feature.input_ids for feature in features] == [row.input_ids for row in task.features(DEV)]
         states.append({name: value.clone() for name, value in model.state_dict().items()})
-        return measure(task, model, *more)
+        return measure(task, model, features, *more)
+
+    def calibrated(examples, predictions):
+        chosen = copy.copy(task)
+        chosen.epoch = len(states)
+        return chosen, [found | {"epoch": len(states)} for found in predictions]
+
+    def score(examples, found):
+        assert examples is DEV and {one["epoch"] for one in found} == {len(states)}
+        return {"accuracy": next(given_scores), "other": 1.0}
 
     monkeypatch.setattr(engine, "_raw", raw_that_looks)
-    monkeypatch.setattr(task, "score", lambda examples, found: {"accuracy": next(given_scores), "other": 1.0})
+    monkeypatch.setattr(task, "calibrated", calibrated, raising=False)
+    monkeypatch.setattr(task, "score", score)
     result = run(folder, task, epochs=4)
-    assert result.best_epoch == best and result.scores["accuracy"] == scores[best - 1]
+    assert result.best_epoch == result.task.epoch == best and result.scores["accuracy"] == scores[best - 1]
     for number, state in enumerate(states, start=1):
         is_it = all(torch.equal(value, state[name]) for name, value in result.model.state_dict().items())
         assert is_it == (number == best)
@@ -323,6 +355,16 @@ def test_half_precision(folder, precision):
     assert half.losses[0] == pytest.approx(full.losses[0], rel=0.02)
     assert half.losses != full.losses and half.scores["accuracy"] > 0.9
     assert half.model.classifier.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("frozen, cache", [(False, False), (True, False), (True, True)])
+def test_predictions_are_made_in_float32_whatever_trains(folder, frozen, cache):
+    task, trained, predicted = classification(), set(), set()
+    loss, raw = task.loss, task.raw
+    task.loss = lambda output, batch: trained.add(output.logits.dtype) or loss(output, batch)
+    task.raw = lambda output, features: predicted.add(output.logits.dtype) or raw(output, features)
+    run(folder, task, epochs=1, precision="bf16", frozen=frozen, cache=cache)
+    assert (trained, predicted) == ({torch.bfloat16}, {torch.float32})
 
 
 # ---- A frozen encoder --------------------------------------------------------------------------------------
@@ -376,19 +418,21 @@ def test_a_frozen_encoder_keeps_every_weight_and_computes_once(folder, computed,
     assert evaluate(task, cached.model, dev, device="cpu") == pytest.approx(cached.scores, abs=0.02)
 
 
-def test_a_cache_holds_what_the_encoder_says(folder):
-    task, train, _ = both_tasks()[1]
-    model, features = task.new_model(folder), task.features(train)
-    cache = EncoderCache(task, model, features, 7, engine.contextlib.nullcontext)
+@pytest.mark.parametrize("number", [0, 1], ids=["classification", "tagging"])
+def test_a_cache_holds_what_the_encoder_says(folder, number):
+    task = both_tasks()[number][0]
+    model, features = task.new_model(folder), task.features([reviews(60, pairs=True), tagged(60)][number])
+    set_dropout(model, 0.5)
+    cache = EncoderCache(task, model.train(), features, 7, engine.contextlib.nullcontext)
     batch = task.collate(features[:9])
-    alone = model(**batch).logits
+    alone = model.eval()(**batch).logits
     with cache.answers(model, list(range(9))):
         again = model(**batch).logits
-    read = batch["attention_mask"].bool()
+    read = slice(None) if number == 0 else batch["attention_mask"].bool()
     torch.testing.assert_close(again[read], alone[read], rtol=1e-4, atol=1e-5)
     held = sum(row.numel() * row.element_size() for row in cache.rows)
-    assert EncoderCache.bytes_for(model, features) == held
-    assert EncoderCache.bytes_for(classification().new_model(folder), features) == 4 * 32 * len(features)
+    vectors = len(features) if number == 0 else sum(len(feature.input_ids) for feature in features)
+    assert EncoderCache.bytes_for(model, features) == held == 4 * 32 * vectors
 
 
 def test_a_cache_that_is_too_large_is_not_made(folder, computed, monkeypatch):
@@ -402,6 +446,26 @@ def test_a_frozen_head_learns_with_its_own_recipe(folder):
     recipe = Recipe(frozen=True, **HEAD_ALONE | {"precision": "float32", "device": "cpu"})
     result = finetune(classification(), folder, TRAIN, DEV, recipe, report=quiet)
     assert result.losses[-1] < result.losses[0]
+    dry, wet = (run(folder, frozen=True, dropout=rate, max_steps=1) for rate in (0.0, 0.5))
+    assert dry.losses != wet.losses  # the encoder has no dropout, the head has
+
+
+def test_labels_keep_their_order_in_a_folder(folder, tmp_path):
+    """Not the alphabet's: the order is that of the model's scores."""
+    texts, sentences = reviews(6), tagged(6)
+    for task, examples in (
+        (Classification(TOKENIZER, ["yes", "no", "maybe"], max_length=32), texts),
+        (Tagging(TOKENIZER, ["VERB", "OTHER", "NOUN"], max_length=32), sentences),
+    ):
+        model = task.new_model(folder).eval()
+        randomise(model)
+        task.save(model, tmp_path)
+        loaded_task, loaded = type(task).load(tmp_path)
+        found = predict(task, model, examples, device="cpu")
+        assert predict(loaded_task, loaded, examples, device="cpu") == found
+        (tmp_path / "finetuning.json").unlink()  # as in a folder that others made
+        loaded_task, loaded = type(task).load(tmp_path)
+        assert loaded_task.max_length == 64 and predict(loaded_task, loaded, examples, device="cpu") == found
 
 
 # ---- What a run writes, and what it refuses ----------------------------------------------------------------
@@ -483,11 +547,14 @@ def test_labels_that_training_never_saw_and_labels_that_are_missing(folder):
 
 
 def test_parts_that_do_not_belong_together(folder, tmp_path):
-    other = BertTokenizer([*SPECIAL_TOKENS, "a"])
+    other = little_tokenizer(["a"])
     with pytest.raises(ValueError, match=f"tokenizer has 6 tokens.*vocabulary of {len(TOKENIZER)}"):
         run(folder, Classification(other, ["no", "yes"]))
     with pytest.raises(ValueError, match="max_length is 65, but the model in .* has 64 positions"):
         run(folder, classification(max_length=65))
+    task, model = classification(max_length=99), classification().new_model(folder)
+    with pytest.raises(ValueError, match="an input has 70 tokens, but the model has 64 positions"):
+        predict(task, model, [TextExample(" ".join(["film"] * 68))], device="cpu")
     BertModel(CONFIG).save_pretrained(tmp_path / "bare")
     with pytest.raises(FileNotFoundError, match="bare has no tokenizer"):
         tokenizer_of(tmp_path / "bare")
@@ -561,7 +628,7 @@ def test_several_seeds(folder, tmp_path):
         assert found.sd[name] == pytest.approx(statistics.stdev(values))
     assert found.sd["accuracy"] > 0 or len({str(entry["history"]) for entry in found.runs}) == 3
     best = max(found.runs, key=lambda entry: entry["scores"]["accuracy"])
-    assert found.best.scores == best["scores"]
+    assert found.best.scores == best["scores"] and found.best_seed == best["seed"]
     alone = finetune(classification(), folder, TRAIN, DEV, replace(recipe, seed=best["seed"]), report=quiet)
     assert same(alone.model, found.best.model)
     for place in (out, out / f"seed-{best['seed']}"):
@@ -624,6 +691,9 @@ def test_long_texts_are_cut_as_the_tokenizer_does_and_counted_once(folder):
     task = classification(max_length=16)
     features = task.features(examples)
     assert [feature.truncated for feature in features] == [True, True, False]
+    full = " ".join(["film"] * 14)  # with [CLS] and [SEP] exactly 16
+    [feature] = task.features([TextExample(full, None, "no")])
+    assert len(feature.input_ids) == 16 and not feature.truncated
     for feature, example in zip(features, examples):
         assert feature.input_ids == TOKENIZER(example.first, example.second, 16).input_ids
     assert TOKENIZER.decode(features[0].input_ids).endswith(short)  # of the short one nothing was lost

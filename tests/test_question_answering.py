@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from bert_edu import (
     BertTokenizer,
 )
 from bert_edu.data.tasks import Answer, QuestionExample
-from bert_edu.finetuning.engine import Recipe, finetune, predict
+from bert_edu.finetuning.engine import Recipe, evaluate, finetune, predict, several_seeds
 from bert_edu.finetuning.metrics import squad_f1
 from bert_edu.finetuning.question_answering import (
     QuestionAnswering,
@@ -36,7 +37,7 @@ from bert_edu.finetuning.question_answering import (
     with_null_threshold,
 )
 from bert_edu.tokenization import SPECIAL_TOKENS, split_words
-from helpers import randomise
+from helpers import little_config, little_tokenizer, randomise
 
 BOTH = pytest.mark.parametrize("fast", [True, False], ids=["fast", "ours"])
 CASES = pytest.mark.parametrize("do_lower_case", [True, False], ids=["uncased", "cased"])
@@ -64,15 +65,8 @@ TOKENIZERS = {
     for lower in (True, False)
 }
 WORDS = [f"w{number}" for number in range(40)]
-TOKENIZER = BertTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])
-CONFIG = BertConfig(
-    vocab_size=len(TOKENIZER),
-    hidden_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=48,
-    max_position_embeddings=40,
-)
+TOKENIZER = little_tokenizer(WORDS)
+CONFIG = little_config(TOKENIZER, max_position_embeddings=40)
 
 
 def question(context, *answers, asked="w0", id="q", labelled=True):
@@ -155,7 +149,7 @@ def test_a_longer_window_counts_for_more():
 
 def pieces_of(tokens, text, answer, start=None):
     """The pieces that an answer is made of, with a vocabulary of the tokens."""
-    tokenizer = BertTokenizer([*SPECIAL_TOKENS, *tokens])
+    tokenizer = little_tokenizer(tokens)
     start = text.index(answer) if start is None else start
     span = token_span(tokenizer(text).offsets[1:-1], start, start + len(answer))
     return None if span is None else tokenizer.tokenize(text)[span[0] : span[1] + 1]
@@ -170,13 +164,20 @@ def test_an_answer_s_pieces_by_hand():
     assert pieces_of(["japan", "##ese"], "The Japanese", "Japan") == ["japan"]
     # the annotated place, where Google's search would take the first of its kind
     assert pieces_of(["7", "-"], "7-7-7", "7-7", start=2) == ["7", "-", "7"]
-    task = QuestionAnswering(BertTokenizer([*SPECIAL_TOKENS, "7", "-"]))
+    task = QuestionAnswering(little_tokenizer(["7", "-"]))
     assert task.features([question("7-7-7", Answer("7-7", 2), asked="7")])[0].labels == (5, 7)
     # where an answer by itself would have other pieces, Google keeps the whole word
     assert pieces_of(["ab", "##cd", "##e", "c", "##d"], "abcde", "cd") == ["##cd"]
     # white space at an end, or nothing that is a token
     assert pieces_of(["a", "b"], "a  b", "a ") == ["a"]
     assert pieces_of(["a", "b"], "a \u200b b", "\u200b") is None
+
+
+@BOTH
+def test_letters_of_a_syllable_share_its_accent(fast):
+    text = "글\u0301a"  # three letters in one place, and an accent of their own
+    tokenizer = TOKENIZERS[fast, True]
+    assert with_accents(text, tokenizer(text).offsets[1:-1]) == [(0, 2)] * 3 + [(2, 3)]
 
 
 @given(st.data(), st.sampled_from(sorted(TOKENIZERS)))
@@ -204,6 +205,7 @@ def test_a_label_is_the_fewest_tokens_that_hold_the_answer(data, kind):
         ("a \u0928\u092e\u0938\u094d\u0924\u0947 b", "\u0928\u092e\u0938\u094d\u0924\u0947"),
         ("漢字 b", "字"),
         ("x 한글 b", "한글"),
+        ("x 글\u0301 b", "글\u0301"),  # all letters of the syllable share the accent
     ],
 )
 @BOTH
@@ -701,6 +703,29 @@ def test_no_threshold_for_a_model_that_always_answers():
         best_null_threshold([example._replace(answers=[], labelled=False)], [prediction(1.0, "w1")])
 
 
+def test_a_task_takes_the_threshold_that_suits_its_predictions():
+    right, none = question("w1 w2", "w1"), question("w1 w2")
+    examples = [right, none, none]
+    predictions = [prediction(lead, "w1") for lead in (-4.0, -2.0, -1.0)]  # at 0 all are answered
+    task = small_task(unanswerable=True, null_threshold=None)
+    assert task.null_threshold == 0  # until there are examples to choose by
+    chosen, decided = task.calibrated(examples, predictions)
+    assert chosen.null_threshold == best_null_threshold(examples, predictions) == -3
+    assert [found["answer"] for found in decided] == ["w1", "", ""]
+    assert chosen.score(examples, decided)["f1"] == 1
+    assert task.null_threshold == 0 and chosen.max_length == 16  # the task itself is for other runs too
+    for fixed in (
+        small_task(unanswerable=True, null_threshold=2.5),
+        small_task(unanswerable=True),
+        small_task(),
+    ):
+        same_task, same_predictions = fixed.calibrated(examples, predictions)
+        assert same_task is fixed and same_predictions is predictions
+    always_answers = small_task(null_threshold=None)
+    found = [each | {"null_lead": None} for each in predictions]
+    assert always_answers.calibrated(examples, found) == (always_answers, found)
+
+
 # ---- The task and the engine -------------------------------------------------------------------------------
 
 
@@ -729,6 +754,8 @@ def test_unanswerable_questions_come_from_the_training_data():
         ({"max_question": 0}, "max_question must be at least 1"),
         ({"max_answer": 0}, "max_answer must be at least 1"),
         ({"n_best": 1}, "n_best must be at least 2"),
+        ({"null_threshold": math.nan}, "null_threshold must be a finite number, or None, not nan"),
+        ({"null_threshold": math.inf}, "null_threshold must be a finite number, or None, not inf"),
         ({"max_length": 67}, r"max_length \(67\) must leave room for a question of max_question \(64\)"),
     ],
 )
@@ -834,3 +861,28 @@ def test_it_learns(unanswerable, encoder, tmp_path):
     predictions = predict(again, model, dev, device="cpu")
     assert again.score(dev, predictions) == result.scores
     assert again.unanswerable == unanswerable
+
+
+def test_each_model_keeps_the_threshold_of_its_best_epoch(encoder, tmp_path):
+    train, dev = marked_answers(120, 0, True), marked_answers(60, 1, True)
+    sizes = dict(max_length=20, stride=5, max_question=4)
+    task = QuestionAnswering.of(TOKENIZER, train, **sizes, null_threshold=None)
+    recipe = Recipe(epochs=3, learning_rate=3e-3, device="cpu", precision="float32")
+    out = tmp_path / "out"
+    found = several_seeds(task, encoder, train, dev, recipe, 2, out=out, report=lambda line: None)
+    thresholds = []
+    for run in found.runs:
+        stored, model = QuestionAnswering.load(out / f"seed-{run['seed']}")
+        at_zero, _ = QuestionAnswering.load(out / f"seed-{run['seed']}", null_threshold=0)
+        predictions = predict(at_zero, model, dev, device="cpu")
+        assert stored.null_threshold == pytest.approx(best_null_threshold(dev, predictions), abs=1e-4) != 0
+        assert evaluate(stored, model, dev, device="cpu") == pytest.approx(run["scores"])
+        assert run["scores"]["f1"] == max(line["f1"] for line in run["history"])
+        assert run["scores"]["f1"] >= at_zero.score(dev, predictions)["f1"]
+        thresholds.append(stored.null_threshold)
+    assert len(set(thresholds)) == 2 and task.null_threshold == 0
+    best, _ = QuestionAnswering.load(out)
+    assert best.null_threshold == thresholds[found.best_seed] == found.best.task.null_threshold
+    fixed = QuestionAnswering.of(TOKENIZER, train, **sizes, null_threshold=1.5)
+    result = finetune(fixed, encoder, train, dev, replace(recipe, max_steps=1), report=lambda line: None)
+    assert result.task.null_threshold == 1.5

@@ -313,6 +313,13 @@ def test_no_answer_or_none_given(entry, known, written):
         refused(read_squad, path, "data[0].paragraphs[0].qas[0]", "is_impossible: true", labelled=True)
 
 
+def test_questions_alone_are_all_kept(written):
+    """Whatever answers stand beside them: to predict, nobody looks at these."""
+    data = squad(question("a", [("Paris", 0)]), question("b", [("She", 29)]), question("c"))
+    found = read_squad(written(json.dumps(data)), read_answers=False, report=pytest.fail)
+    assert found == [QuestionExample(each, "Where?", CONTEXT, [], False) for each in "abc"]
+
+
 def test_answers_that_are_not_in_the_context_are_counted_and_left_out(written):
     data = squad(
         question("all wrong", [("Zoe", 0), ("Łódź", 12)]),

@@ -74,6 +74,14 @@ def _length(task: str):
     return Annotated[int | None, typer.Option(min=5, metavar="N", help=help_text[task], show_default=default)]
 
 
+def _threshold(default: str):
+    help_text = (
+        "For questions that may have no answer: by how much 'none' must lead the best answer to be given "
+        "instead of it. The higher, the more questions are answered."
+    )
+    return Annotated[float | None, typer.Option(metavar="X", help=help_text, show_default=default)]
+
+
 Frozen = Annotated[
     bool,
     typer.Option(
@@ -217,6 +225,7 @@ def finetune_qa(
     stride: Annotated[
         int, typer.Option(min=1, metavar="N", help="Tokens from a window's beginning to that of the next.")
     ] = 128,
+    null_threshold: _threshold("what gives the best f1 on --dev") = None,
     frozen: Frozen = False,
     layer_decay: LayerDecay = engine.Recipe.layer_decay,
     dropout: Dropout = engine.Recipe.dropout,
@@ -233,6 +242,10 @@ def finetune_qa(
     words), then the scores of each run at its best epoch, then their mean and standard deviation. exact_match
     is the share of answers that are right to the letter, f1 counts the words that are shared with the right
     answer; both by SQuAD's official rules.
+
+    Where some questions have no answer, the model must know when to say so. After each epoch it takes the
+    threshold that gives the best f1 on --dev, and keeps it for evaluate and predict. The scores on --dev were
+    so chosen, and flatter a little: measure once more on other questions.
 
     \b
     Examples:
@@ -254,8 +267,10 @@ def _finetune(name: str, options: dict):
     train = _read(name, options["train"])
     settings = {"max_length": options["max_length"] or min(TASK_LENGTHS[name], _positions(folder))}
     settings |= {"balanced": options["class_weights"]} if name == "classify" else {}
-    settings |= {"stride": options["stride"]} if name == "qa" else {}
+    if name == "qa":
+        settings |= {"stride": options["stride"], "null_threshold": options["null_threshold"]}
     task = _task_class(name).of(tokenizer, train, **settings)
+    _check_threshold(task, options.get("null_threshold"))
     dev = _read(name, options["dev"], task)
     say(f"{len(train):,} examples to learn from, {len(dev):,} to measure on")
 
@@ -282,8 +297,8 @@ def _finetune(name: str, options: dict):
     if options["seeds"] > 1:
         spread = [f"{name} {mean:.4f} +- {found.sd[name]:.4f}" for name, mean in found.mean.items()]
         print(f"{'mean +- sd':23}{'  '.join(spread)}")
-    print(f"{'model':23}{out}")
-    _write_scores(name, options, task, found, simple)
+    show(_threshold_of(found.best.task) | {"model": str(out)}, as_json=False)
+    _write_scores(name, options, found, simple)
 
 
 def _fine_tuning_recipe(options: dict) -> engine.Recipe:
@@ -297,8 +312,9 @@ def _fine_tuning_recipe(options: dict) -> engine.Recipe:
     return engine.Recipe(**chosen)
 
 
-def _write_scores(name: str, options: dict, task: engine.Task, found: engine.SeveralSeeds, simple: dict):
+def _write_scores(name: str, options: dict, found: engine.SeveralSeeds, simple: dict):
     """result.json, short, and scores.json, with all that is needed to judge it and to do it again."""
+    task = found.best.task
     result = {
         score: {"mean": mean, "sd": found.sd[score], "values": [run["scores"][score] for run in found.runs]}
         for score, mean in found.mean.items()
@@ -312,6 +328,7 @@ def _write_scores(name: str, options: dict, task: engine.Task, found: engine.Sev
         "runs": found.runs,
         "recipe": asdict(found.recipe),
         "max_length": task.max_length,
+        **_threshold_of(task),
         "options": {key: str(value) if isinstance(value, Path) else value for key, value in options.items()},
         "command": ["bert-edu", *sys.argv[1:]],
         "versions": versions() | {"scikit-learn": metadata.version("scikit-learn")},
@@ -387,6 +404,7 @@ def evaluate_tag(
 def evaluate_qa(
     model: FineTuned,
     data: _file(QUESTIONS_HELP, "Questions to measure on"),
+    null_threshold: _threshold("the model's own") = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ):
@@ -400,16 +418,18 @@ def evaluate_qa(
     Example:
       bert-edu evaluate qa --model answers --data dev-v1.1.json
     """
-    _evaluate("qa", model, data, device, as_json)
+    _evaluate("qa", model, data, device, as_json, null_threshold)
 
 
-def _evaluate(name: str, model: str, data: Path, device: str, as_json: bool):
+def _evaluate(
+    name: str, model: str, data: Path, device: str, as_json: bool, null_threshold: float | None = None
+):
     """What these three commands do."""
     choose_device(device)
-    task, network = _task_class(name).load(folder_of(model))
+    task, network = _loaded(name, model, null_threshold)
     examples = _read(name, data, task)
     scores = engine.evaluate(task, network, examples, device=device)
-    show(scores | {"examples": len(examples), "data": str(data)}, as_json)
+    show(scores | _threshold_of(task) | {"examples": len(examples), "data": str(data)}, as_json)
 
 
 # ---- predict -----------------------------------------------------------------------------------------------
@@ -461,6 +481,7 @@ def predict_qa(
     model: FineTuned,
     data: _file("as for finetune qa; answers are not needed, and not looked at", "Questions"),
     out: NewFile = None,
+    null_threshold: _threshold("the model's own") = None,
     device: Device = "auto",
 ):
     """Print the answer to each question, where it stands, and the next best ones: a line of JSON each.
@@ -469,15 +490,17 @@ def predict_qa(
     Example:
       bert-edu predict qa --model answers --data questions.json --out answers.jsonl
     """
-    _predict("qa", model, data, out, device)
+    _predict("qa", model, data, out, device, null_threshold)
 
 
-def _predict(name: str, model: str, data: Path, out: Path | None, device: str):
+def _predict(
+    name: str, model: str, data: Path, out: Path | None, device: str, null_threshold: float | None = None
+):
     """What these three commands do."""
     if out is not None and out.exists():
         raise ValueError(f"{out} is there already, and nothing is written over: name another file")
     choose_device(device)
-    task, network = _task_class(name).load(folder_of(model))
+    task, network = _loaded(name, model, null_threshold)
     examples = _unlabelled(name, data)
     found = engine.predict(task, network, examples, device=device)
     lines = [json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in found]
@@ -501,6 +524,27 @@ def _task_class(name: str) -> type[engine.Task]:
     else:
         from ..finetuning.question_answering import QuestionAnswering as Wanted
     return Wanted
+
+
+def _loaded(name: str, model: str, null_threshold: float | None) -> tuple:
+    """A fine-tuned model's task, with another threshold if one is given, and the model."""
+    changes = {} if null_threshold is None else {"null_threshold": null_threshold}
+    task, network = _task_class(name).load(folder_of(model), **changes)
+    _check_threshold(task, null_threshold)
+    return task, network
+
+
+def _check_threshold(task: engine.Task, null_threshold: float | None):
+    """Refuses a threshold where there is nothing to decide."""
+    if null_threshold is not None and not task.unanswerable:
+        raise ValueError(
+            "--null-threshold is for questions that may have no answer, and all those of the training had one"
+        )
+
+
+def _threshold_of(task: engine.Task) -> dict[str, float]:
+    """The threshold that a task decides by, where it does."""
+    return {"null_threshold": task.null_threshold} if getattr(task, "unanswerable", False) else {}
 
 
 def _read(name: str, path: Path, task: engine.Task | None = None) -> list:
@@ -527,8 +571,7 @@ def _read(name: str, path: Path, task: engine.Task | None = None) -> list:
 def _unlabelled(name: str, path: Path) -> list:
     """The examples in a file, without their labels."""
     if name == "qa":
-        examples = read_squad(path, report=say)
-        return [example._replace(answers=[], labelled=False) for example in examples]
+        return read_squad(path, read_answers=False, report=say)
     if name == "tag":
         return [sentence._replace(tags=None) for sentence in read_tagged(path)]
     return [example._replace(label=None) for example in read_tsv(path, regression=False)]

@@ -284,7 +284,11 @@ def _sentence(rows: list[tuple[int, str, str]], path: str | Path, labelled: bool
 
 
 def read_squad(
-    path: str | Path, *, labelled: bool = False, report: Callable[[str], None] = print
+    path: str | Path,
+    *,
+    labelled: bool = False,
+    read_answers: bool = True,
+    report: Callable[[str], None] = print,
 ) -> list[QuestionExample]:
     """Reads questions with their answers, in the JSON of SQuAD (Rajpurkar et al. 2016, 2018).
 
@@ -296,6 +300,7 @@ def read_squad(
 
     Args:
         labelled: whether every question needs answers, or the mark that it has none.
+        read_answers: False takes the questions alone, as if none had answers, and leaves none out.
         report: is told, in one line, how many answers and questions were left out, if any were.
 
     Raises:
@@ -309,7 +314,7 @@ def read_squad(
                 f"{path}, {where}: the id {identity!r} occurs twice; every question needs its own"
             )
         seen.add(identity)
-        given, known = _answers(qa, where, path)
+        given, known = _answers(qa, where, path) if read_answers else ([], False)
         if labelled and not known:
             raise ValueError(
                 f"{path}, {where}: no answers; a question that has none needs is_impossible: true"

@@ -104,7 +104,9 @@ class Task(Protocol):
     Attributes:
         main_metric: the development score that chooses the best epoch; the higher the better.
 
-    A task may also have `loss(output, batch)`, where the model's own loss is not what it wants.
+    A task may also have `loss(output, batch)`, where the model's own loss is not what it wants, and
+    `calibrated(examples, predictions)`, where something of it is chosen on the development set after every
+    epoch: a task with that choice, and the predictions that it comes to.
     """
 
     main_metric: str
@@ -170,7 +172,7 @@ class Result:
 
     Attributes:
         model: that of the best epoch, in eval mode.
-        task: what reads examples for it.
+        task: what reads examples for it, with what that epoch chose (see `Task`).
         scores: its scores on the development set.
         history: for each epoch `epoch`, `step`, `loss` (the mean of the epoch), `seconds` of training,
             `tokens_per_second` (no padding counted), and the development scores.
@@ -239,30 +241,39 @@ def finetune(
         else:
             report(f"the frozen encoder's outputs would take {size / 1e9:.1f} GB: computed in every epoch")
 
-    trainer = _Trainer(task, model, recipe, device, precision, train_features, train_cache)
+    calibrated = getattr(task, "calibrated", lambda examples, predictions: (task, predictions))
+    trainer = Trainer(task, model, recipe, device, precision, train_features, train_cache)
     best, best_state, history = None, {}, []
     for epoch in range(1, recipe.epochs + 1):
         line = {"epoch": epoch} | trainer.epoch(epoch, progress)
         raw = _raw(task, model, dev_features, 64, dev_cache)
-        scores = task.score(dev, task.predictions(dev, dev_features, raw))
+        chosen, predictions = calibrated(dev, task.predictions(dev, dev_features, raw))
+        scores = chosen.score(dev, predictions)
         history.append(line | scores)
         report(f"epoch {epoch}/{recipe.epochs}  loss {line['loss']:.4f}  " + shown(scores))
         if best is None or _comparable(scores[task.main_metric]) > _comparable(best[task.main_metric]):
-            best, best_epoch, best_state = scores, epoch, _state(model)
+            best, best_epoch, best_state, best_task = scores, epoch, _state(model), chosen
         if trainer.is_over:
             break
     model.load_state_dict(best_state, strict=False)
     model.requires_grad_(True).eval()
-    result = Result(model, task, best, history, best_epoch, trainer.losses)
+    result = Result(model, best_task, best, history, best_epoch, trainer.losses)
     if out is not None:
-        task.save(model, Path(out))
-        chosen = asdict(recipe) | {"device": str(device), "precision": precision}
-        _write_record(Path(out), chosen, history)
+        best_task.save(model, Path(out))
+        resolved = asdict(recipe) | {"device": str(device), "precision": precision}
+        _write_record(Path(out), resolved, history)
     return result
 
 
-class _Trainer:
-    """A model on its way through the epochs: optimiser, schedule, order of the examples."""
+class Trainer:
+    """A model on its way through the epochs: optimiser, schedule, order of the examples.
+
+    Args:
+        model: on the device, with dropout set, and with gradients only where it is to learn.
+        precision: "float32", "bf16" or "fp16", already chosen.
+        features: those of all training examples, with labels.
+        cache: what a frozen encoder said about them, if that was kept.
+    """
 
     def __init__(
         self,

@@ -7,6 +7,8 @@ Read from top to bottom, the file follows a question on its way to an answer:
 The rules are those of google-research/bert, run_squad.py. Where ours differ it says so.
 """
 
+import copy
+import math
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -105,11 +107,13 @@ def with_accents(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, i
     """Offsets that take in the accents which a letter carries and which belong to no token.
 
     "é" may be one character, or an e and an accent of its own. Of the second kind the uncased tokenizer drops
-    the accent, and an answer cut by plain offsets would lose it.
+    the accent, and an answer cut by plain offsets would lose it. Tokens that share a place, as the letters of
+    a Korean syllable do, share its accents too.
     """
-    following = [start for start, _ in offsets[1:]] + [len(text)]
+    starts = [start for start, _ in offsets] + [len(text)]
     longer = []
-    for (start, end), limit in zip(offsets, following):
+    for start, end in offsets:
+        limit = starts[bisect_left(starts, end)]  # where the next place begins
         while end < limit and unicodedata.category(text[end]).startswith("M"):
             end += 1
         longer.append((start, end))
@@ -333,7 +337,8 @@ class QuestionAnswering:
         max_length: the most tokens of an input.
         stride: how many tokens after a window the next one begins.
         max_question: the most tokens of a question; what is longer loses its end.
-        null_threshold: by how much "no answer" must lead to be the answer; see `best_null_threshold`.
+        null_threshold: by how much "no answer" must lead to be the answer. None has it chosen after every
+            epoch, on the development examples (see `best_null_threshold`), and kept with the model.
         max_answer: the most tokens of an answer.
         n_best: how many starts, ends and answers are looked at.
         unanswerable: whether there are questions without an answer (SQuAD 2.0). If not (1.1), every question
@@ -351,7 +356,7 @@ class QuestionAnswering:
         max_length: int = MAX_LENGTH,
         stride: int = STRIDE,
         max_question: int = MAX_QUESTION,
-        null_threshold: float = 0.0,
+        null_threshold: float | None = 0.0,
         max_answer: int = 30,
         n_best: int = 20,
         unanswerable: bool = False,
@@ -366,10 +371,13 @@ class QuestionAnswering:
                 f"max_length ({max_length}) must leave room for a question of max_question ({max_question}) "
                 f"tokens, [CLS], two [SEP] and at least one token of the text"
             )
+        if null_threshold is not None and not math.isfinite(null_threshold):
+            raise ValueError(f"null_threshold must be a finite number, or None, not {null_threshold}")
         self.tokenizer = tokenizer
         self.max_length, self.stride, self.max_question = max_length, stride, max_question
-        self.null_threshold, self.max_answer, self.n_best = null_threshold, max_answer, n_best
-        self.unanswerable = unanswerable
+        self.max_answer, self.n_best, self.unanswerable = max_answer, n_best, unanswerable
+        self.chooses_threshold = null_threshold is None and unanswerable
+        self.null_threshold = 0.0 if null_threshold is None else null_threshold
 
     @classmethod
     def of(cls, tokenizer: BertTokenizer, train: list[QuestionExample], **settings) -> "QuestionAnswering":
@@ -474,6 +482,20 @@ class QuestionAnswering:
         }
         return with_null_threshold(prediction, self.null_threshold)
 
+    def calibrated(
+        self, examples: list[QuestionExample], predictions: list[dict]
+    ) -> tuple["QuestionAnswering", list[dict]]:
+        """A task with the threshold that suits these predictions best, and the predictions decided by it.
+
+        The task itself and the same predictions where a threshold was given, or where no question is without
+        an answer.
+        """
+        if not self.chooses_threshold:
+            return self, predictions
+        task = copy.copy(self)
+        task.null_threshold = best_null_threshold(examples, predictions)
+        return task, [with_null_threshold(prediction, task.null_threshold) for prediction in predictions]
+
     def score(self, examples: list[QuestionExample], predictions: list[dict]) -> dict[str, float]:
         """`exact_match` and `f1`; with both kinds of questions, of each kind as well: see `squad_scores`."""
         return squad_scores(examples, [prediction["answer"] for prediction in predictions])
@@ -485,9 +507,9 @@ class QuestionAnswering:
         remember(folder, {"task": TASK} | {name: getattr(self, name) for name in SETTINGS})
 
     @classmethod
-    def load(cls, folder: str | Path) -> tuple["QuestionAnswering", BertForQuestionAnswering]:
-        """A fine-tuned model and its task."""
+    def load(cls, folder: str | Path, **changes) -> tuple["QuestionAnswering", BertForQuestionAnswering]:
+        """A fine-tuned model and its task; `changes` are settings that replace the stored ones."""
         model, tokenizer = fine_tuned(BertForQuestionAnswering, folder), tokenizer_of(folder)
         settings = {"max_length": min(MAX_LENGTH, model.config.max_position_embeddings)}
         settings |= {name: value for name, value in remembered(folder).items() if name in SETTINGS}
-        return cls(tokenizer, **settings), model
+        return cls(tokenizer, **settings | changes), model
