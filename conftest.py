@@ -28,7 +28,17 @@ from notebooks import kernel_environment
 ROOT = Path(__file__).parent
 PLATFORM = ("Linux", "x86_64", "3.11")  # where the stored outputs come from: system, processor, Python
 # The packages that decide what a cell prints or draws; another Sphinx, say, changes no output.
-DECISIVE = ("torch", "numpy", "pandas", "matplotlib", "seaborn", "tokenizers", "transformers", "ipython")
+DECISIVE = (
+    "torch",
+    "numpy",
+    "pandas",
+    "matplotlib",
+    "seaborn",
+    "altair",
+    "tokenizers",
+    "transformers",
+    "ipython",
+)
 
 # In levels of 255. The last digits of a number can move a colour to its neighbour in a map of 256 colours, at
 # most 5 levels away in viridis, cividis, RdBu, coolwarm and the like. What is caught, as tried: a curve that
