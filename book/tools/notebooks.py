@@ -50,7 +50,7 @@ KERNEL_ENVIRONMENT = {
 
 # Chapters that train for minutes get all of the processor instead: their curves are not compared digit by
 # digit but asserted to lie in a band.
-TRAINING = ("11_training_loop",)
+TRAINING = ("11_training_loop", "13_classification", "14_tagging", "15_question_answering")
 NARROW = [name for name, value in KERNEL_ENVIRONMENT.items() if value in ("1", "avx2", "AVX2", "Haswell")]
 
 
