@@ -40,6 +40,7 @@ WHAT = {
     "pretraining_speed": "a pre-training step beside `transformers`, documentation",
     "pretraining_speed_wikipedia": "the same, Wikipedia: nearly every row is full",
     "pydocs_tasks": "the four tasks from the documentation: sizes, balance, baselines",
+    "recording_overhead": "a pre-training step while `bert_edu.introspection.record` listens",
     "streaming_memory": "memory while a large text is read",
     "tokenization_speed": "tokenising a megabyte beside `transformers`",
 }
