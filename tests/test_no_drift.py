@@ -16,12 +16,30 @@ import torch
 from torch import nn
 
 import notebooks
-from bert_edu import BertConfig, BertForPreTraining, BertModel, BertTokenizer, tokenization, train_wordpiece
+from bert_edu import (
+    BertConfig,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+    BertTokenizer,
+    tokenization,
+    train_wordpiece,
+)
 from bert_edu.attention import MultiHeadSelfAttention, attention_bias, scaled_dot_product_attention
+from bert_edu.data.little_texts import SIDES, little_task, little_texts
 from bert_edu.data.pretraining import Pair, collate, mask_tokens, sentence_pairs
+from bert_edu.data.tasks import QuestionExample, TextExample
 from bert_edu.embeddings import BertEmbeddings, sinusoidal_positions
 from bert_edu.encoder import Encoder, EncoderLayer, FeedForward
-from bert_edu.heads import MaskedLanguageModelHead, masked_language_model_loss
+from bert_edu.finetuning import metrics, tagging
+from bert_edu.finetuning import question_answering as qa
+from bert_edu.finetuning.batches import grouped_by_length
+from bert_edu.finetuning.classification import Classification
+from bert_edu.finetuning.engine import Recipe, evaluate, finetune
+from bert_edu.finetuning.models import set_dropout
+from bert_edu.heads import IGNORE, MaskedLanguageModelHead, masked_language_model_loss
 from bert_edu.model import Pooler
 from bert_edu.notebook import published_model
 from bert_edu.pretrained import published_names
@@ -432,3 +450,134 @@ def test_chapter_11_training():
         assert loss == pytest.approx(float(sums["mlm_loss"] + sums["nsp_loss"]))
         assert norm == pytest.approx(float(sums["gradient_norm"])) and norm > 0.7
     same(list(ours.parameters()), list(theirs.parameters()))
+
+
+def test_chapter_13_classification(tmp_path):
+    found = chapter("13_classification")
+    inputs = batch(ODD)
+    ids, labels = inputs.pop("input_ids"), torch.arange(len(inputs["attention_mask"])) % 3
+    ours = found.Classifier(BertModel(ODD), 3)
+    assert_same_numbers(ours, BertForSequenceClassification(ODD, 3), ids, labels=labels, **inputs)
+
+    tokenizer = BertTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{n}" for n in range(94))])
+    steep = dataclasses.replace(ODD, initializer_range=0.3)  # gradients that clipping shortens
+    BertForPreTraining(steep).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    draw = np.random.default_rng(13)
+    texts = [" ".join(f"w{n}" for n in draw.integers(0, 94, draw.integers(1, 12))) for _ in range(20)]
+    examples = [TextExample(text, None, "abc"[number % 3]) for number, text in enumerate(texts)]
+    task = Classification.of(tokenizer, examples, max_length=17)
+    recipe = Recipe(
+        epochs=3, batch_size=6, learning_rate=0.01, warmup=0.3, dropout=0.0, precision="float32", device="cpu"
+    )
+    result = finetune(task, tmp_path, examples, examples, recipe, report=lambda line: None)
+
+    features, order = task.features(examples), torch.Generator().manual_seed(0)
+    lengths = [len(feature.input_ids) for feature in features]
+    epochs = [
+        [task.collate([features[n] for n in numbers]) for numbers in grouped_by_length(lengths, 6, order)]
+        for _ in range(3)
+    ]
+    torch.manual_seed(0)
+    model, accuracies = task.new_model(tmp_path), []
+    set_dropout(model, 0.0)
+
+    def look(model):
+        assert not model.training
+        accuracies.append(evaluate(task, model, examples, device="cpu")["accuracy"])
+
+    losses = found.fine_tune(model, adamw(model, 0.5), epochs, peak=0.01, warmup=0.3, after_epoch=look)
+    assert losses == pytest.approx(result.losses, abs=1e-4)
+    assert accuracies == [line["accuracy"] for line in result.history]
+
+
+def test_chapter_14_tagging():
+    found = chapter("14_tagging")
+    for side in SIDES:
+        ours = [found.bio_tags(text.text, text.names) for text in little_texts(side)]
+        theirs = little_task("names", side)  # the same, cut into sentences
+        for part in (0, 1):
+            by_text, by_sentence = (
+                [item for example in examples for item in example[part]] for examples in (ours, theirs)
+            )
+            assert by_text == by_sentence
+
+    draw = np.random.default_rng(14)
+    names = ["O", "B-a", "I-a", "B-b", "I-b"]
+    gold, said = ([draw.choice(names, draw.integers(1, 9)).tolist() for _ in range(300)] for _ in range(2))
+    said = [(guess * 9)[: len(tags)] for tags, guess in zip(gold, said)]
+    assert all(found.spans(tags) == metrics.entity_spans(tags) for tags in gold)
+    for number in (1, 300):
+        row = metrics.entity_table(gold[:number], said[:number])["all"]
+        expected = [row["precision"], row["recall"], row["f1"]]
+        assert found.precision_recall_f1(gold[:number], said[:number]) == pytest.approx(expected)
+
+    for tags in gold:
+        ids_of_words = {word: draw.integers(5, 99, draw.integers(0, 4)).tolist() for word in range(len(tags))}
+        ids, labels = found.label_pieces(range(len(tags)), tags, ids_of_words.get, names)
+        expected, places = tagging.align(list(ids_of_words.values()), room=99)
+        assert ids == expected
+        numbers = [names.index(tag) for tag in tags]
+        assert [IGNORE, *labels, IGNORE] == tagging.spread(numbers, places, len(ids) + 2)
+
+    class Logits(BertForTokenClassification):
+        def forward(self, *inputs, **named):
+            return super().forward(*inputs, **named).logits
+
+    inputs = batch(ODD)
+    assert_same_numbers(found.TokenClassifier(ODD, 5), Logits(ODD, 5), inputs.pop("input_ids"), **inputs)
+    logits, labels = hidden_states(3, 7, 5), torch.arange(21).reshape(3, 7) % 5
+    labels[:, ::3] = IGNORE
+    for form in (found.tagging_loss_loop, found.tagging_loss):
+        same(form(logits, labels), masked_language_model_loss(logits, labels))
+
+
+def test_chapter_15_question_answering():
+    found = chapter("15_question_answering")
+    inputs = batch(ODD)
+    ids = inputs.pop("input_ids")
+    places = torch.arange(len(ids)) % (ids.shape[1] - 2)
+    inputs |= {"start_positions": places, "end_positions": places + 2}
+    assert_same_numbers(found.Answerer(ODD), BertForQuestionAnswering(ODD), ids, **inputs)
+
+    draw = np.random.default_rng(15)
+    for _ in range(200):
+        borders = np.sort(draw.choice(60, 20, replace=False)).tolist()
+        offsets = list(zip(borders[::2], borders[1::2]))  # with gaps, as between words
+        start, end = np.sort(draw.choice(61, 2, replace=False)).tolist()
+        assert found.token_span_loop(offsets, start, end) == qa.token_span(offsets, start, end)
+
+        logits = draw.normal(size=(2, draw.integers(1, 50))).round(1).astype(np.float32)  # some are equal
+        masks = draw.random(logits.shape) < 0.7
+        settings = dict(zip(("n_best", "max_answer"), draw.integers(1, 30, 2).tolist()))
+        expected = qa.best_spans(*logits, *masks, **settings)
+        assert found.spans_loop(*logits, *masks, **settings) == expected
+
+        guess, truth = (" ".join(draw.choice(["the", "A.", "an", "Tom's", "boat", ""], 3)) for _ in range(2))
+        assert found.plain(guess) == metrics.normalized(guess)
+        assert found.word_f1(guess, truth) == metrics.squad_f1(guess, [truth])
+
+    # In the last case a much shorter window may show a token a little more, and yet have no say.
+    for sizes in [*draw.integers(1, [80, 30, 40], (100, 3)).tolist(), [520, 260, 250]]:
+        cut = qa.windows(*sizes)
+        shown = qa.maximum_context(cut)
+        for position in range(sizes[0]):
+            best = found.best_window_loop(cut, position)
+            assert qa.has_maximum_context(cut, best, position) and shown[best][position - cut[best][0]]
+
+    tokenizer = BertTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{n}" for n in range(94))])
+    task = qa.QuestionAnswering(tokenizer, max_length=16, stride=5, max_question=4, unanswerable=True)
+    examples = [
+        QuestionExample(str(length), "w1 w2", " ".join(f"w{n}" for n in range(length)), [])
+        for length in (0, 5, 40)
+    ]
+    windows = task.features(examples)
+    raw = [draw.normal(size=(2, len(window.input_ids))).astype(np.float32) for window in windows]
+    for number, prediction in enumerate(task.predictions(examples, windows, raw)):
+        parts = []
+        for window, logits in zip(windows, raw):
+            if window.example == number:
+                spans = qa.best_spans(*logits, window.may_start, window.may_end)
+                null = float(logits[0, 0]) + float(logits[1, 0])
+                parts.append((null, spans[0].score if spans else None))
+        assert found.null_lead(parts) == prediction["null_lead"]

@@ -107,7 +107,7 @@ def causes_of(difference: Difference, eyes: Eyes, pairs: list[ParameterPair], co
             return [cause]
     rounds = [
         (search, ideas.about),
-        (back, lambda step: turned_ideas.leave_out(step, ADDED)),
+        (back, lambda step: turned_ideas.leave_out(step, ADDED, must_lead_on=True)),
         (search, ideas.other_input),
     ]
     found: list[Cause] = []

@@ -137,7 +137,7 @@ class Ideas:
 
     # ---- operations ----
 
-    def leave_out(self, step: Step, verb: str) -> Iterator[Change]:
+    def leave_out(self, step: Step, verb: str, must_lead_on: bool = False) -> Iterator[Change]:
         """The operation is skipped: its result is one of the tensors that went in."""
         for number, ref in enumerate(step.refs):
             if self.its.steps[ref.step].kind in ("parameter", "buffer"):
@@ -154,7 +154,7 @@ class Ideas:
                     return None
                 return {other.number: lambda value: value(other.refs[number])}
 
-            yield Change(text, rewrite)
+            yield Change(text, rewrite, must_lead_on=must_lead_on)
 
     def as_mine_does(self, step: Step) -> Iterator[Change]:
         """The same tensors, but the operation that mine has there."""

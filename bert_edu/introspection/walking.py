@@ -204,7 +204,7 @@ class Walk:
 
     @functools.cached_property
     def partners(self) -> dict[int, int]:
-        """Steps of mine with those of the reference that use the same parameter, the n-th use with the n-th."""
+        """Steps of mine with those of the reference that use the same parameter, the n-th with the n-th."""
         mine, its = self.uses(self.my_tape), self.uses(self.its_tape)
         found = {}
         for pair in self.pairs:
