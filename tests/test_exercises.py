@@ -278,6 +278,10 @@ def loops(T, slope):
         pass
 
 
+class Own(torch.Tensor):
+    pass
+
+
 FAILING = {
     "raises": (raises, 'raised KeyError: \'nothing\'. Line'),
     "imports what is absent": (imports_what_is_absent, "imports nowhere_to_be_found"),
@@ -289,6 +293,7 @@ FAILING = {
     "an object": (lambda T, slope: object(), "an object of type object"),
     "NumPy": (lambda T, slope: right(T, slope).numpy(), "numpy.ndarray"),
     "too many dimensions": (lambda T, slope: right(T, slope)[None], "must have the shape"),
+    "a tensor of its own kind": (lambda T, slope: right(T, slope + 1).as_subclass(Own), "so that its share falls by"),
     "complex numbers": (lambda T, slope: right(T, slope) + 0j, "real numbers"),
     "a huge tensor": (lambda T, slope: torch.zeros(3000, 3000), "far too large"),
     "a huge list": (lambda T, slope: [0.5] * 600_000, "far too much"),

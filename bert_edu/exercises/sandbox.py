@@ -8,7 +8,8 @@ on other systems, where forking is not safe. There a second thread stops an answ
 works for a loop in Python, not for one inside a library.
 
 What comes back is data: tensors, numbers, strings, and lists and dicts of them, read with PyTorch's loader
-for data. Nothing that an answer returns is ever run by the process that judges it.
+for data. Nothing that an answer returns is ever run by the process that judges it. All this is against
+accidents. It is no prison: an answer can read files, and whoever means harm can get round it.
 """
 
 import contextlib
@@ -288,7 +289,7 @@ def as_data(value):
     if isinstance(value, torch.Tensor):
         if value.numel() * value.element_size() > RETURNED:
             raise Wrong(f"Your answer returned a tensor of shape {tuple(value.shape)}: far too large.")
-        return value.detach().cpu().resolve_conj().resolve_neg().clone()
+        return value.detach().cpu().resolve_conj().resolve_neg().clone().as_subclass(torch.Tensor)
     if value is None:
         return value
     for kind in (bool, int, float, str):
@@ -479,7 +480,11 @@ class Here:
 
 
 def read_reply(written: bytes) -> dict:
-    return torch.load(io.BytesIO(written), weights_only=True)
+    """A reply from its bytes, with the loader that makes data and runs nothing."""
+    try:
+        return torch.load(io.BytesIO(written), weights_only=True)
+    except Exception as error:  # the loader raises many kinds; they all mean the same
+        raise Wrong("What your answer returned cannot be read.") from error
 
 
 KINDS = {kind.__name__: kind for kind in (Wrong, NotYet, Raised, TooLong)}

@@ -167,23 +167,36 @@ def _fingerprint(row: Tensor) -> float:
 
 
 def relevant_refs(tape: Tape) -> list[Ref]:
-    """What a comparison is about: real numbers made with a parameter, but not of parameters only."""
+    """What a comparison is about: real numbers made with a parameter, but not of parameters only.
+
+    A sum that is only made to be added to is left out: other code adds the same in another order.
+    """
     uses, only = {}, {}  # by step: was a parameter used; is it made of nothing else
     found = []
+    partial = _partial_sums(tape)
     for step in tape.steps:
-        first = step.outputs[0] if step.outputs else None
         if step.kind != "operation":
-            is_weight = step.kind in ("parameter", "buffer") and first.is_floating_point()
+            is_weight = step.kind in ("parameter", "buffer") and step.outputs[0].is_floating_point()
             uses[step.number] = only[step.number] = is_weight
             continue
         came = [ref.step for ref in step.refs]
         uses[step.number] = any(uses[number] for number in came)
         only[step.number] = bool(came) and all(only[number] for number in came)
-        if uses[step.number] and not only[step.number]:
+        if uses[step.number] and not only[step.number] and step.number not in partial:
             for number, output in enumerate(step.outputs):
                 if output.is_floating_point():
                     found.append(Ref(step.number, number))
     return found
+
+
+def _partial_sums(tape: Tape) -> set[int]:
+    """The sums that nothing reads but one further sum."""
+    readers = defaultdict(list)
+    for step in tape.steps:
+        for ref in step.refs:
+            readers[ref.step].append(step)
+    sums = [step for step in tape.steps if step.name == "add" and len(step.refs) == 2]
+    return {step.number for step in sums if [reader.name for reader in readers[step.number]] == ["add"]}
 
 
 def ancestors(tape: Tape, refs: list[Ref]) -> set[int]:
