@@ -293,7 +293,7 @@ FAILING = {
     "an object": (lambda T, slope: object(), "an object of type object"),
     "NumPy": (lambda T, slope: right(T, slope).numpy(), "numpy.ndarray"),
     "too many dimensions": (lambda T, slope: right(T, slope)[None], "must have the shape"),
-    "a tensor of its own kind": (lambda T, slope: right(T, slope + 1).as_subclass(Own), "so that its share falls by"),
+    "a tensor of its own kind": (lambda T, slope: right(T, slope + 1).as_subclass(Own), "With slope 0"),
     "complex numbers": (lambda T, slope: right(T, slope) + 0j, "real numbers"),
     "a huge tensor": (lambda T, slope: torch.zeros(3000, 3000), "far too large"),
     "a huge list": (lambda T, slope: [0.5] * 600_000, "far too much"),

@@ -1,8 +1,8 @@
 """The book's exercises: `check` says which part of an answer is wrong; hints, quizzes, your part at work.
 
-from bert_edu.exercises import check, hint
-hint("stable_attention")                       # the first hint; call it again for the next
-check("stable_attention", stable_attention)    # prints what holds and what does not, returns the score
+`check("rotate", rotate)` prints what holds and what does not, and returns the score. `task("rotate")` says
+what is asked, each `hint("rotate")` opens one more of three hints, `quiz(4)` asks about a chapter, and
+`your_part(MyAttention, "attention")` puts a part of your own into the shipped model.
 """
 
 import difflib
