@@ -116,7 +116,7 @@ class Walk:
             fronts.append([ref for ref in dead if not missing & set(tape.steps[ref.step].refs)])
         for mine in fronts[0]:
             for its in fronts[1]:
-                if False:
+                if self.partners.get(mine.step) == its.step:
                     return mine, its
         return my_dead[0], its_dead[0]
 
