@@ -107,11 +107,18 @@ def skip_bare_fields(app, what, name, member, skip, options):
     return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else None
 
 
+def write_factories(app, what, name, obj, options, signature, annotation):
+    """`= <factory>`, a field's default that is made anew each time, is no Python, so that Sphinx would show its
+    type as it came, with a whole path and a tilde."""
+    return signature and signature.replace("= <factory>", "= ..."), annotation
+
+
 def setup(app):
     app.connect("config-inited", add_repository_links, priority=100)  # before MyST reads its configuration
     app.connect("doctree-read", title_hidden_cells)
     app.connect("html-page-context", mend_accessibility)
     app.connect("autodoc-skip-member", skip_bare_fields)
+    app.connect("autodoc-process-signature", write_factories)
     register_plugin("pybtex.style.formatting", "book", BookStyle)
     app.add_node(nodes.citation, override=True, html=(visit_citation, depart_citation))
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
