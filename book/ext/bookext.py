@@ -108,8 +108,8 @@ def skip_bare_fields(app, what, name, member, skip, options):
 
 
 def write_factories(app, what, name, obj, options, signature, annotation):
-    """`= <factory>`, a field's default that is made anew each time, is no Python, so that Sphinx would show its
-    type as it came, with a whole path and a tilde."""
+    """`= <factory>`, a field's default that is made anew each time, is no Python: Sphinx would give up on the
+    signature and show its types as they came, with a whole path and a tilde."""
     return signature and signature.replace("= <factory>", "= ..."), annotation
 
 
