@@ -1,12 +1,9 @@
 """What chapter 16 reckons, against what PyTorch counts: operations exactly, memory to a few per cent."""
 
-import functools
-
 import pytest
 import torch
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from bert_edu import BertConfig, BertForPreTraining
@@ -61,7 +58,8 @@ def measured_peak(model, ids, inputs):
     optimizer = adamw(model, 1e-3)
 
     def step():
-        model(ids, **inputs).loss.backward()
+        output = model(ids, **inputs)  # kept, as in the training loop, which reads accuracies from it
+        output.loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -94,7 +92,5 @@ def test_memory_is_what_pytorch_needs(sizes, rows, length, place, checkpointing)
         model.config, parameters, rows=rows, length=length, scored=scored, checkpointing=checkpointing
     )
     assert expected.peak == getattr(expected, place)
-    if checkpointing:
-        for layer in model.bert.encoder.layers:
-            layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
-    assert expected.peak == pytest.approx(measured_peak(model, ids, inputs), rel=0.1)
+    model.bert.encoder.checkpointing = checkpointing
+    assert expected.peak == pytest.approx(measured_peak(model, ids, inputs), rel=0.08)

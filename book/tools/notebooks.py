@@ -91,9 +91,9 @@ bert_edu.notebook.ready()"""
 )
 
 
-def repository_address():
+def repository_address(root=ROOT):
     """The repository's address, from the one place where it stands: `repository.url` in _config.yml."""
-    return yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
+    return yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
 
 
 def package_version():
