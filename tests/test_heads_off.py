@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from bert_edu import BertConfig, BertForPreTraining, BertModel
-from bert_edu.introspection.heads import heads_off
+from bert_edu.introspection import heads_off
 
 L, A, D, B, T = 3, 4, 6, 5, 7
 H = A * D

@@ -172,6 +172,20 @@ def test_rows_say_what_the_modules_gave_out(ours):
     assert "encoder.layers.1.feed_forward.expand" in text and "(5, 7, 31)" in text
 
 
+def test_a_mean_of_mere_rounding_is_printed_as_0():
+    def printed(shift, scale):
+        model = nn.LayerNorm(64)
+        nn.init.constant_(model.weight, scale)
+        nn.init.constant_(model.bias, shift)
+        with record(model) as seen:
+            model(torch.randn(50, 64))
+        return seen.rows[0].mean, str(seen).splitlines()[1].split()
+
+    mean, line = printed(0.0, 1.0)
+    assert 0 < abs(mean) < 1e-6 and line[-5] == "0"
+    assert printed(1e-4, 1.0)[1][-5] == "0.0001" and printed(1e-9, 1e-8)[1][-5] == "1e-09"
+
+
 def test_zeros_and_nan_are_counted():
     model = nn.Sequential(nn.ReLU(), nn.Identity())
     with record(model) as seen:
@@ -448,6 +462,20 @@ def spoil_layer(number, forward):
     return lambda model: replace_forward(model.encoder.layers[number], forward)
 
 
+def spoil_each_layer(part, forward):
+    """The same in every layer: in the layer itself where `part` is "", else in that part of it."""
+
+    def fault(model):
+        for layer in model.encoder.layers:
+            replace_forward(layer.get_submodule(part), forward)
+
+    return fault
+
+
+def spoil_embeddings(forward):
+    return lambda model: replace_forward(model.embeddings, forward)
+
+
 def without_first_residual(self, hidden, *, bias=None, output_attentions=False):
     hidden = self.attention_norm(self.attention(hidden, bias=bias)[0])
     return self.feed_forward_norm(hidden + self.feed_forward(hidden)), None
@@ -463,8 +491,41 @@ def pre_norm(self, hidden, *, bias=None, output_attentions=False):
     return hidden + self.feed_forward(self.feed_forward_norm(hidden)), None
 
 
-def without_segments(self, input_ids, *, token_type_ids=None):
+def without_segments(self, input_ids, *, token_type_ids=None, **others):
     return self.norm(self.token(input_ids) + self.position(torch.arange(input_ids.shape[1])))
+
+
+def positions_off_by_one(self, input_ids, *, token_type_ids=None, **others):
+    positions = self.position.weight[1 : input_ids.shape[1] + 1]
+    return self.norm(self.token(input_ids) + positions + self.segment(token_type_ids))
+
+
+def tokens_scaled(self, input_ids, *, token_type_ids=None, **others):
+    positions = self.position(torch.arange(input_ids.shape[1]))
+    return self.norm(math.sqrt(34) * self.token(input_ids) + positions + self.segment(token_type_ids))
+
+
+def norm_of_the_tokens_only(self, input_ids, *, token_type_ids=None, **others):
+    positions = self.position(torch.arange(input_ids.shape[1]))
+    return self.norm(self.token(input_ids)) + positions + self.segment(token_type_ids)
+
+
+def activation_last(self, hidden):
+    return self.activation(self.contract(self.expand(hidden)))
+
+
+def norms_exchanged(self, hidden, *, bias=None, output_attentions=False):
+    hidden = self.feed_forward_norm(hidden + self.attention(hidden, bias=bias)[0])
+    return self.attention_norm(hidden + self.feed_forward(hidden)), None
+
+
+def keys_for_values(self, hidden, *, bias=None, output_attentions=False):
+    query, value, key = (self.split_heads(part) for part in self.query_key_value(hidden).chunk(3, dim=-1))
+    return self.output(self.merge_heads(scaled_dot_product_attention(query, key, value, bias)[0])), None
+
+
+def divided_by_the_variance(self, x):
+    return self.weight * (x - x.mean(-1, keepdim=True)) / x.var(-1, keepdim=True, correction=0) + self.bias
 
 
 def mask_and_segments_swapped(model):
@@ -480,6 +541,11 @@ def mask_dropped_after_layer_one(model):
     layer = model.encoder.layers[1]
     right = layer.forward
     layer.forward = lambda hidden, *, bias=None, output_attentions=False: right(hidden, bias=None)
+
+
+def variance_for_its_root(model):
+    for layer in model.encoder.layers:
+        replace_forward(layer.attention_norm, divided_by_the_variance)
 
 
 def eps_outside(model):
@@ -626,7 +692,7 @@ OUR_FAULTS = {  # name: (fault, module of mine, words of the cause)
     ),
     "pre-norm": (spoil_layer(1, pre_norm), f"{SECOND}.attention_norm", "pre-norm"),
     "no segments": (
-        lambda model: replace_forward(model.embeddings, without_segments),
+        spoil_embeddings(without_segments),
         "embeddings.segment",
         "token_type_embeddings",
     ),
@@ -643,6 +709,125 @@ OUR_FAULTS = {  # name: (fault, module of mine, words of the cause)
     "a hook that scales": (a_hook_that_scales, f"{FIRST}.feed_forward", "mul by 1.01"),
     "train mode": (train_mode_somewhere, f"{SECOND}.attention", "call .eval()"),
 }
+
+
+# Faults that stand in both layers, or in the embeddings: one cause accounts for all of the difference.
+WHOLE_FAULTS = {
+    "no residual": (spoil_each_layer("", without_first_residual), FIRST, "leaves out `add`"),
+    "two softmaxes": (
+        spoil_attention([0, 1], probabilities_of=lambda p, b: p.softmax(-1)),
+        f"{FIRST}.attention",
+        "does something that the reference does not: `softmax",
+    ),
+    "activation last": (
+        spoil_each_layer("feed_forward", activation_last),
+        f"{FIRST}.feed_forward",
+        "before `gelu`",
+    ),
+    "norms exchanged": (
+        spoil_each_layer("", norms_exchanged),
+        f"{FIRST}.feed_forward_norm",
+        "exchanges the parameters",
+    ),
+    "keys for values": (
+        spoil_each_layer("attention", keys_for_values),
+        f"{FIRST}.attention",
+        "exchanges the parameters of encoder.layer.0.attention.self.key and",
+    ),
+    "variance for its root": (variance_for_its_root, f"{FIRST}.attention_norm", "in the place of its root"),
+    "positions off by one": (spoil_embeddings(positions_off_by_one), "embeddings", "getitem(1:8)"),
+    "tokens scaled": (spoil_embeddings(tokens_scaled), "embeddings", "mul by 5.831 = sqrt(H)"),
+    "norm of the tokens only": (
+        spoil_embeddings(norm_of_the_tokens_only),
+        "embeddings",
+        "normalises the result of `embedding` in embeddings.word_embeddings before the sum",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault, place, cause", WHOLE_FAULTS.values(), ids=WHOLE_FAULTS)
+def test_one_cause_accounts_for_all(ours, theirs, fault, place, cause):
+    mine = copy.deepcopy(ours)
+    fault(mine)
+    found = compare(mine, theirs, INPUTS)
+    assert found.first.mine == place, found
+    assert len(found.causes) == 1 and cause in found.causes[0].text and found.causes[0].to_the_end, found
+
+
+def test_a_decoder_of_its_own(pretraining):
+    reference = copy.deepcopy(pretraining).eval()
+    randomise(reference)
+    mine = copy.deepcopy(reference)
+    mine.mlm_head.table = nn.Parameter(torch.randn(SMALL.vocab_size, SMALL.hidden_size))
+    right = mine.mlm_head.forward
+    mine.mlm_head.forward = lambda hidden, table: right(hidden, mine.mlm_head.table)
+    found = compare(mine, reference, INPUTS)
+    assert found.first.mine == "mlm_head" and found.causes[0].to_the_end, found
+    assert "uses mlm_head.table, which the reference does not have" in found.causes[0].text, found
+
+
+class HeadByHead(nn.Module):
+    """An attention with a list of heads, longer than the list of layers, and norms in a list of their own."""
+
+    def __init__(self, source):
+        super().__init__()
+        H, D, A = SMALL.hidden_size, source.head_size, source.num_heads
+        self.heads = nn.ModuleList(nn.Sequential(nn.Linear(H, 3 * D)) for _ in range(A))
+        for part in ("weight", "bias"):
+            rows = getattr(source.query_key_value, part).detach().unflatten(0, (3, A, D))
+            for number, head in enumerate(self.heads):
+                getattr(head[0], part).data = rows[:, number].flatten(0, 1).clone()
+        self.output = source.output
+
+    def forward(self, hidden, *, bias=None, output_attentions=False):
+        bias = None if bias is None else bias[:, 0]
+        read = [scaled_dot_product_attention(*head(hidden).chunk(3, -1), bias)[0] for head in self.heads]
+        return self.output(torch.cat(read, -1)), None
+
+
+def rows_and_heads_in_one_axis(self, hidden, *, bias=None, output_attentions=False):
+    (B, T, H), A, D = hidden.shape, self.num_heads, self.head_size
+    query, key, value = (
+        part.reshape(B, T, A, D).transpose(1, 2).reshape(B * A, T, D)
+        for part in self.query_key_value(hidden).chunk(3, dim=-1)
+    )
+    scores = torch.bmm(query, key.transpose(1, 2)) + bias[:, 0].repeat_interleave(
+        A, 0
+    )  # (B A, T, T), unscaled
+    read = torch.bmm(scores.softmax(-1), value).reshape(B, A, T, D)
+    return self.output(read.transpose(1, 2).reshape(B, T, H)), None
+
+
+def test_rows_and_heads_in_one_axis(ours, theirs):
+    mine = copy.deepcopy(ours)
+    spoil_each_layer("attention", rows_and_heads_in_one_axis)(mine)
+    found = compare(mine, theirs, INPUTS)
+    assert found.first.mine == f"{FIRST}.attention" and found.first.operation in ("add", "softmax"), found
+    assert "1/sqrt(D)" in found.causes[0].text and found.causes[0].to_the_end
+
+
+class NormsApart(nn.Module):
+    """A model that has all its LayerNorms in one list besides, and no config."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.norms = nn.ModuleList(part for part in model.modules() if isinstance(part, nn.LayerNorm))
+        self.model = model
+
+    def forward(self, **inputs):
+        return self.model(**inputs)
+
+
+def test_lists_inside_a_layer_are_no_layers(ours, theirs):
+    mine = copy.deepcopy(ours)
+    for layer in mine.encoder.layers:
+        layer.attention = HeadByHead(layer.attention)
+    assert compare(mine, theirs, INPUTS).agree
+    assert compare(NormsApart(ours), theirs, INPUTS).agree
+    mine = NormsApart(copy.deepcopy(ours))
+    del mine.model.encoder.layers[1:]
+    with pytest.raises(ValueError, match="mine has 1 layers and the reference 2"):
+        compare(mine, theirs, INPUTS)
 
 
 @pytest.mark.parametrize("fault, place, cause", OUR_FAULTS.values(), ids=OUR_FAULTS)
@@ -711,8 +896,8 @@ def their_bias(model):
     model.encoder.layer[1].intermediate.dense.bias = None
 
 
-def their_value_clamped(model):
-    their_attention(model, 1).self.value.register_forward_hook(
+def their_value_clamped(model, number=1):
+    their_attention(model, number).self.value.register_forward_hook(
         lambda module, inputs, output: output.clamp(-1, 1)
     )
 
@@ -773,13 +958,29 @@ def test_a_cause_that_nobody_thought_of_is_not_invented(ours, theirs):
     found = compare(mine, theirs, INPUTS)
     assert found.first.mine == f"{SECOND}.feed_forward" and not found.causes
     assert "nothing that was tried reproduces mine's numbers" in str(found)
-    # Sums are taken in another order there, so without its segments mine has a partial sum of the reference.
-    # That explains nothing of what the segments do.
+
+
+def weird(module, inputs, output):
+    return torch.sin(3 * output) + torch.cos(output)
+
+
+def test_another_fault_is_no_cause_of_the_first(ours, theirs):
+    """Two faults side by side: that of the values can be explained, but not that of the queries before it."""
     mine = copy.deepcopy(theirs)
-    part = mine.embeddings.token_type_embeddings
-    part.register_forward_hook(lambda module, inputs, output: torch.sin(3 * output) + torch.cos(output))
+    part = their_attention(mine, 0).self
+    part.query.register_forward_hook(weird)
+    their_value_clamped(mine, 0)
     found = compare(mine, ours, INPUTS)
-    assert found.first.mine == "embeddings.token_type_embeddings" and not found.causes, found
+    assert found.first.mine == "encoder.layer.0.attention.self.query" and not found.causes, found
+
+
+@pytest.mark.parametrize("name", ["token", "position", "segment"])
+def test_the_order_of_a_sum_hides_no_place(ours, theirs, name):
+    """Ours adds positions first, theirs segments: partial sums have no counterpart."""
+    mine = copy.deepcopy(ours)
+    getattr(mine.embeddings, name).register_forward_hook(weird)
+    found = compare(mine, theirs, INPUTS)
+    assert found.first.mine == f"embeddings.{name}" and not found.causes, found
 
 
 def test_the_first_of_two_faults_comes_first(ours, theirs):

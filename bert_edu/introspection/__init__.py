@@ -4,8 +4,9 @@
     trace_shapes    the ledger of every tensor, with the letters of its sizes
     compare         the first tensor in which two models differ, and why
     check_...       quick checks with a verdict each
+    heads_off       a region in which some attention heads are silent
 
-Chapters 8 and 12 use them; they work for any `torch.nn.Module`.
+Chapters 8, 12 and 17 use them; all but the last work for any `torch.nn.Module`.
 """
 
 from .checks import (
@@ -25,6 +26,7 @@ from .checks import (
     check_weight_decay,
 )
 from .comparing import Comparison, compare
+from .heads import heads_off
 from .recording import Recording, record
 from .shapes import Ledger, trace_shapes
 from .stored import StoredReference, compare_with_file, load_reference, write_reference
@@ -50,6 +52,7 @@ __all__ = [
     "check_weight_decay",
     "compare",
     "compare_with_file",
+    "heads_off",
     "load_reference",
     "record",
     "trace_shapes",

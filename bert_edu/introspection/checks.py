@@ -192,10 +192,10 @@ def check_against(mine: nn.Module, reference: nn.Module, batch) -> Verdict:
     """A model must agree with one to trust that has the same weights: the verdict of `compare`."""
     found = compare(mine, reference, batch)
     if found.agree:
-        return Verdict("agrees with the reference", True, found.summary)
+        return Verdict("reference", True, found.summary)
     cause = f"; {found.causes[0].text}" if found.causes else ""
     place = found.first.mine or "the model itself"
-    return Verdict("agrees with the reference", False, f"first difference in {place}{cause}")
+    return Verdict("reference", False, f"first difference in {place}{cause}")
 
 
 # ---- Loss and gradients ------------------------------------------------------------------------------------

@@ -351,6 +351,14 @@ def _check_sizes(mine: nn.Module, reference: nn.Module):
 
 
 def _depth(model: nn.Module) -> int:
-    """The number of equal layers in the longest list of modules; 0 without such a list."""
-    lists = [part for part in model.modules() if isinstance(part, (nn.ModuleList, nn.Sequential))]
-    return max((len(part) for part in lists if len({type(layer) for layer in part}) == 1), default=0)
+    """The number of layers: the length of the outermost list or chain of equal modules; 0 without one.
+
+    Lists further inside may hold a layer's heads, and a list of modules without parts may hold all norms.
+    """
+    lists = [
+        part for part in model.modules() if isinstance(part, (nn.ModuleList, nn.Sequential)) and len(part)
+    ]
+    equal = [part for part in lists if len({type(layer) for layer in part}) == 1]
+    return next(
+        (len(part) for part in equal if isinstance(part, nn.Sequential) or any(part[0].children())), 0
+    )

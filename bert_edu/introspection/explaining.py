@@ -64,8 +64,7 @@ class Difference:
 
     Attributes:
         mine, its: the tapes.
-        my_dead, its_dead: the tensors without counterpart, in forward order.
-        my_first, its_first: the first divergence in each.
+        my_dead, its_dead: the tensors without counterpart, in forward order; the first divergence first.
         agreed: the reference's tensors that occur in mine.
         outputs: (mine, the reference's) of the outputs that differ; None for one that is not on its tape.
     """
@@ -74,17 +73,21 @@ class Difference:
     its: Tape
     my_dead: list[Ref]
     its_dead: list[Ref]
-    my_first: Ref
-    its_first: Ref
     agreed: set[Ref]
     outputs: list[tuple[Ref | None, Ref | None]]
 
     def turned(self) -> "Difference":
         """The same with the roles exchanged."""
         outputs = [(its, mine) for mine, its in self.outputs]
-        return Difference(
-            self.its, self.mine, self.its_dead, self.my_dead, self.its_first, self.my_first, set(), outputs
-        )
+        return Difference(self.its, self.mine, self.its_dead, self.my_dead, set(), outputs)
+
+    @property
+    def my_first(self) -> Ref:
+        return self.my_dead[0]
+
+    @property
+    def its_first(self) -> Ref:
+        return self.its_dead[0]
 
 
 def causes_of(difference: Difference, eyes: Eyes, pairs: list[ParameterPair], config=None) -> list[Cause]:
@@ -159,9 +162,11 @@ class _Search:
     def first_steps(self) -> list[Step]:
         """The steps to change: the first whose results mine lacks, and those just before them."""
         first = set(self.dead_steps[:FIRST_STEPS])
-        for number in self.dead_steps[:3]:
-            before = [self.program.steps[ref.step] for ref in self.program.steps[number].refs]
+        waiting = self.dead_steps[:3]
+        while waiting:
+            before = [self.program.steps[ref.step] for ref in self.program.steps[waiting.pop()].refs]
             first |= {step.number for step in before if step.kind == "operation"}
+            waiting += [step.number for step in before if step.name == "add"]  # all that a sum is the sum of
         return [self.program.steps[number] for number in sorted(first)]
 
     def tried(self, change: Change, step: Step) -> Cause | None:
@@ -181,6 +186,7 @@ class _Search:
         best = self.judged(change.text, here)
         tried = [here.keys()]
         for reach in (
+            lambda other: _role(other.where) == _role(step.where) and self.turn(other) == self.turn(step),
             lambda other: other.where == step.where,
             lambda other: _role(other.where) == _role(step.where),
             lambda other: True,
@@ -195,6 +201,8 @@ class _Search:
             cause = self.judged(change.text + more, edits)
             if cause and (best is None or cause.worth > best.worth):
                 best = cause
+            if best and best.to_the_end:
+                break
         if best and change.must_lead_on and best.worth <= (False, 1):
             return None
         return best
@@ -244,6 +252,13 @@ class _Search:
     def horizon(self, edits: dict[int, Callable]) -> int:
         later = [number for number in self.dead_steps if number > max(edits)][:HORIZON]
         return later[-1] if later else len(self.program.steps) - 1
+
+    def turn(self, step: Step) -> int:
+        """The how-manieth of its name it is in its module: the first sum of a layer, say, or the second."""
+        return sum(
+            other.name == step.name and other.where == step.where
+            for other in self.program.steps[: step.number]
+        )
 
     def alike(self, step: Step, where: Callable[[Step], bool]) -> list[Step]:
         """The same operation with the same numbers on tensors of the same shape, from here on."""

@@ -31,6 +31,7 @@ def normalised(
     outside: bool = False,
     unbiased: bool = False,
     centred: bool = True,
+    root: bool = True,
     axes: tuple[int, ...] = (-1,),
     use_weight: bool = True,
     use_bias: bool = True,
@@ -43,6 +44,7 @@ def normalised(
         outside: add it to the standard deviation, not to the variance inside the root.
         unbiased: divide by n - 1, not by n.
         centred: subtract the mean.
+        root: take the root of the variance.
         axes: what is averaged over.
         use_weight, use_bias: multiply by `weight`, add `bias`.
     """
@@ -50,7 +52,10 @@ def normalised(
     variance = x.var(axes, unbiased=unbiased, keepdim=True)
     if not centred:
         mean, variance = 0.0, x.square().mean(axes, keepdim=True)
-    y = (x - mean) / (variance.sqrt() + eps if outside else (variance + eps).sqrt())
+    if not root:
+        y = (x - mean) / (variance + eps)
+    else:
+        y = (x - mean) / (variance.sqrt() + eps if outside else (variance + eps).sqrt())
     if weight is not None and use_weight:
         y = y * weight
     return y + bias if bias is not None and use_bias else y
@@ -75,6 +80,7 @@ def normalisations(right_eps: float, seen: set[float]) -> Iterator[tuple[str, di
     yield "without its weight and bias", dict(eps=right_eps, use_weight=False, use_bias=False)
     yield "without subtracting the mean", dict(eps=right_eps, centred=False)
     yield "without subtracting the mean, without its bias", dict(eps=right_eps, centred=False, use_bias=False)
+    yield "with the variance in the place of its root", dict(eps=right_eps, root=False)
     yield "over the tokens, not the components,", dict(eps=right_eps, axes=(-2,))
     yield "over tokens and components together,", dict(eps=right_eps, axes=(-2, -1))
 

@@ -76,6 +76,7 @@ class Ideas:
         yield from self.mask_after_softmax(step)
         yield from self.norm_first(step)
         yield from self.norm_before_sum(step)
+        yield from self.other_order(step)
         yield from self.swapped_product(step)
         yield from self.other_number(step)
 
@@ -102,9 +103,11 @@ class Ideas:
             if value is not None:
                 text = f"has another parameter: {different[0]}"
                 yield Change(text, lambda other, ref=ref, value=value: reading(other, {ref: value}))
-        for other in self.its.steps if own else []:
+        yield from self.foreign_weights(step)
+        yield from self.exchanged_weights(step)
+        for other in self.siblings(step):
             others = self.parameters(self.its, other)
-            if other.name == step.name and others != own and self.shapes(others) == self.shapes(own):
+            if others != own:
                 text = f"uses the parameters of {place(other)} in the place of {place(step)}"
                 exchanged = dict(zip(own, others))
                 yield Change(text, lambda at, exchanged=exchanged: reading(at, exchanged), True)
@@ -119,6 +122,54 @@ class Ideas:
             if table.dim() == 2 and table.shape[0] == table.shape[1]:
                 text = f"uses {self.its.steps[ref.step].name} transposed"
                 yield Change(text, lambda other, ref=ref, table=table: reading(other, {ref: table.T}))
+
+    def foreign_weights(self, step: Step) -> Iterator[Change]:
+        """A parameter of mine that the reference does not have: a decoder of its own, say."""
+        paired = {pair.mine.name for pair in self.pairs}
+        own = self.parameters(self.its, step)
+        for my in self.my_steps:
+            theirs = self.parameters(self.mine, my)
+            if my.name != step.name or len(theirs) != len(own):
+                continue
+            for ref, other in zip(own, theirs):
+                name, value = self.mine.steps[other.step].name, self.mine[other]
+                if name not in paired and value.shape == self.its[ref].shape:
+                    text = f"uses {name}, which the reference does not have, in the place of "
+                    text += self.its.steps[ref.step].name
+                    yield Change(text, lambda at, ref=ref, value=value: reading(at, {ref: value}), True)
+
+    def exchanged_weights(self, step: Step) -> Iterator[Change]:
+        """Two operations have each other's parameters: keys those of values, say."""
+        alike = self.siblings(self.origin(step))
+        numbers = [other.number for other in alike]
+        for distance in range(1, len(alike)):
+
+            def rewrite(at: Step, distance=distance):
+                number = self.origin(at).number
+                index = numbers.index(number) + distance if number in numbers else len(alike)
+                if index >= len(alike):
+                    return None
+                pair = alike[index - distance], alike[index]
+                own, others = (self.parameters(self.its, one) for one in pair)
+                edits = [reading(pair[0], dict(zip(own, others))), reading(pair[1], dict(zip(others, own)))]
+                return edits[0] | edits[1] if all(edits) else None
+
+            if rewrite(step):
+                one = self.origin(step)
+                other = alike[numbers.index(one.number) + distance]
+                yield Change(f"exchanges the parameters of {place(one)} and {place(other)}", rewrite)
+
+    def origin(self, step: Step) -> Step:
+        """The operation whose result a step rearranges; the step itself when it is no rearrangement."""
+        while step.is_layout and step.refs:
+            step = self.its.steps[step.refs[0].step]
+        return step
+
+    def siblings(self, step: Step) -> list[Step]:
+        """The reference's steps that do the same with parameters of the same shapes, this one included."""
+        own = self.shapes(self.parameters(self.its, step))
+        same = [other for other in self.its.steps if other.name == step.name] if own else []
+        return [other for other in same if self.shapes(self.parameters(self.its, other)) == own]
 
     def value_in_mine(self, leaf: Step) -> tuple[Tensor | None, list[ParameterPair]]:
         """Mine's value of a parameter that differs, in the reference's shape, and what of it differs."""
@@ -161,7 +212,7 @@ class Ideas:
         tried = set()
         for my in self.my_steps:
             same = my.name == step.name
-            shapes = [[output.shape for output in one.outputs] for one in (my, step)]
+            shapes = [[without_ones(output.shape) for output in one.outputs] for one in (my, step)]
             if not same and (my.is_layout or step.is_layout or shapes[0] != shapes[1]):
                 continue
             if not self.slots(self.mine, my) or not self.exchange(my, step):
@@ -184,7 +235,8 @@ class Ideas:
 
                 return {other.number: lambda value: run_again(my, lambda part: read(part, value))}
 
-            yield Change(text, rewrite, shows_at_once=True, must_lead_on=not same)
+            shows = Ref(my.number) in self.relevant[id(self.mine)]  # rows of a table alone are no result
+            yield Change(text, rewrite, shows_at_once=shows, must_lead_on=not same)
 
     def other_activation(self, step: Step) -> Iterator[Change]:
         if step.name not in ACTIVATION_OPERATIONS:
@@ -239,7 +291,7 @@ class Ideas:
         def rewrite(other: Step):
             return {other.number: lambda value: run_again(other, value)[0].transpose(-2, -1)}
 
-        yield Change("transposes the scores: keys read queries", rewrite, shows_at_once=True)
+        yield Change("transposes the scores: keys read queries", rewrite)
 
     # ---- order and layout ----
 
@@ -335,22 +387,60 @@ class Ideas:
             yield Change(text + place(step), rewrite)
 
     def norm_before_sum(self, step: Step) -> Iterator[Change]:
-        """x + LN(f(x)) for LN(x + f(x))."""
+        """x + LN(f(x)) for LN(x + f(x)), or any other part of a sum."""
+        parts = self.summands(step.refs[0]) if step.name == "layer_norm" else []
+        for number, part in enumerate(parts if len(parts) > 1 else []):
 
-        def rewrite(norm: Step):
-            total = self.sum_before(norm)
-            if total is None:
+            def rewrite(norm: Step, number=number):
+                now = self.summands(norm.refs[0])
+                if len(now) != len(parts):
+                    return None
+
+                def instead(value):
+                    one = run_again(norm, lambda ref: value(now[number] if ref == norm.refs[0] else ref))[0]
+                    return one + sum(value(ref) for ref in now if ref != now[number])
+
+                return {norm.number: instead}
+
+            text = (
+                f"normalises {thing(self.its, part, self.names)} before the sum, not the sum: {place(step)}"
+            )
+            yield Change(text, rewrite, True)
+
+    def summands(self, ref: Ref) -> list[Ref]:
+        """What a tensor is the sum of; itself when it is no sum."""
+        total = self.its.steps[ref.step]
+        if total.name != "add" or len(total.refs) != 2:
+            return [ref]
+        return [part for summand in total.refs for part in self.summands(summand)]
+
+    def other_order(self, step: Step) -> Iterator[Change]:
+        """f(g(x)) for g(f(x))."""
+
+        def rewrite(second: Step):
+            if not self.computed(second) or second.is_layout:
                 return None
-            stream, branch = total
+            first = self.its.steps[self.computed(second)[0].step]
+            if len(self.computed(second)) != 1 or len(self.computed(first)) != 1 or first.is_layout:
+                return None
+            x = self.computed(first)[0]
 
             def instead(value):
-                normal = run_again(norm, lambda part: value(branch if part == norm.refs[0] else part))[0]
-                return value(stream) + normal
+                inner = run_again(second, lambda ref: value(x if ref in self.computed(second) else ref))[0]
+                return run_again(first, lambda ref: inner if ref == x else value(ref))
 
-            return {norm.number: instead}
+            return {second.number: instead}
 
-        if step.name == "layer_norm":
-            yield Change(f"normalises before it adds the residual, not after: {place(step)}", rewrite, True)
+        if rewrite(step):
+            first = self.its.steps[self.computed(step)[0].step]
+            text = (
+                f"computes `{step.name}` ({place(step)}) before `{first.name}` ({place(first)}), not after it"
+            )
+            yield Change(text, rewrite)
+
+    def computed(self, step: Step) -> list[Ref]:
+        """What an operation reads of what the model has computed."""
+        return [ref for ref in step.refs if ref in self.relevant[id(self.its)]]
 
     def sum_before(self, norm: Step) -> tuple[Ref, Ref] | None:
         """x and f(x) of the sum that a LayerNorm reads; None when it reads no such sum."""
@@ -421,6 +511,11 @@ class Ideas:
         others = [thing(tape, ref, self.names) for ref in step.refs if ref not in self.slots(tape, step)]
         text = what_was_done(step, self.names)
         return f"{text} of {' and '.join(others)}" if others else text
+
+
+def without_ones(shape: torch.Size) -> tuple[int, ...]:
+    """A shape without its axes of size 1."""
+    return tuple(size for size in shape if size != 1)
 
 
 def reading(step: Step, exchanged: dict) -> dict[int, Callable] | None:

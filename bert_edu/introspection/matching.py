@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .tape import Ref, Tape
+from .tape import Ref, Step, Tape
 
 # How far two tensors may be apart, as a share of the largest value, and still be the same: some hundred
 # roundings of the least precise type that took part.
@@ -18,7 +18,8 @@ class Eyes:
     """How tensors are looked at: which of their entries count, and how near is equal.
 
     Entries under the padding do not count, since nobody reads them. Axes of size 1 do not count either, and
-    tokens in one axis (B T, H) are the same as in two (B, T, H), also with the length first (T, B, H).
+    tokens in one axis (B T, H) are the same as in two (B, T, H), also with the length first (T, B, H), and
+    heads in one axis with the rows (B A, T, D) the same as in their own (B, A, T, D).
 
     Args:
         B, T: sizes of the batch; T is None when there are no tokens.
@@ -38,6 +39,13 @@ class Eyes:
                 return tensor.view(B, T, -1)
             if tensor.dim() >= 3 and tensor.shape[:2] == (T, B) and T != B:
                 return tensor.transpose(0, 1)
+            if (
+                tensor.dim() == 3
+                and tensor.shape[0] > B
+                and tensor.shape[0] % B == 0
+                and tensor.shape[1] == T
+            ):
+                return tensor.unflatten(0, (B, -1))
         return tensor
 
     def seen(self, tensor: Tensor) -> Tensor:
@@ -106,6 +114,7 @@ class Index:
 
     def heads(self, tensor: Tensor) -> tuple[Tensor, ...]:
         """The heads of a tensor, since some models compute one at a time."""
+        tensor = self.eyes.arranged(tensor)
         return tensor.unbind(1) if tensor.dim() == 4 and tensor.shape[0] == self.eyes.B else ()
 
     def has(self, tensor: Tensor) -> bool:
@@ -167,13 +176,9 @@ def _fingerprint(row: Tensor) -> float:
 
 
 def relevant_refs(tape: Tape) -> list[Ref]:
-    """What a comparison is about: real numbers made with a parameter, but not of parameters only.
-
-    A sum that is only made to be added to is left out: other code adds the same in another order.
-    """
+    """What a comparison is about: real numbers made with a parameter, but not of parameters only."""
     uses, only = {}, {}  # by step: was a parameter used; is it made of nothing else
     found = []
-    partial = _partial_sums(tape)
     for step in tape.steps:
         if step.kind != "operation":
             is_weight = step.kind in ("parameter", "buffer") and step.outputs[0].is_floating_point()
@@ -182,21 +187,11 @@ def relevant_refs(tape: Tape) -> list[Ref]:
         came = [ref.step for ref in step.refs]
         uses[step.number] = any(uses[number] for number in came)
         only[step.number] = bool(came) and all(only[number] for number in came)
-        if uses[step.number] and not only[step.number] and step.number not in partial:
+        if uses[step.number] and not only[step.number]:
             for number, output in enumerate(step.outputs):
                 if output.is_floating_point():
                     found.append(Ref(step.number, number))
     return found
-
-
-def _partial_sums(tape: Tape) -> set[int]:
-    """The sums that nothing reads but one further sum."""
-    readers = defaultdict(list)
-    for step in tape.steps:
-        for ref in step.refs:
-            readers[ref.step].append(step)
-    sums = [step for step in tape.steps if step.name == "add" and len(step.refs) == 2]
-    return {step.number for step in sums if [reader.name for reader in readers[step.number]] == ["add"]}
 
 
 def ancestors(tape: Tape, refs: list[Ref]) -> set[int]:
@@ -214,12 +209,13 @@ def unexplained(tape: Tape, refs: list[Ref], matched: set[Ref]) -> list[Ref]:
     """The tensors that do not occur in the other model, and from which nothing follows that does.
 
     The second half tells a mistake from another way of computing the same: queries, keys and values in one
-    matrix have no counterpart in a model with three, but what is made of them has.
+    matrix have no counterpart in a model with three, but what is made of them has. For the same reason a sum
+    that is only made to be added to is left out: others add the same in another order.
     """
-    readers: dict[Ref, list[int]] = defaultdict(list)
+    readers: dict[Ref, list[Step]] = defaultdict(list)
     for step in tape.steps:
         for ref in step.refs:
-            readers[ref].append(step.number)
+            readers[ref].append(step)
     leads_on: dict[int, bool] = defaultdict(
         bool
     )  # by step: whether one of its outputs is matched, or leads on
@@ -227,9 +223,10 @@ def unexplained(tape: Tape, refs: list[Ref], matched: set[Ref]) -> list[Ref]:
     for step in reversed(tape.steps):
         for number in range(len(step.outputs)):
             ref = Ref(step.number, number)
-            good = ref in matched or any(leads_on[reader] for reader in readers[ref])
+            good = ref in matched or any(leads_on[reader.number] for reader in readers[ref])
             leads_on[step.number] = leads_on[step.number] or good
-            if not good:
+            partial_sum = step.name == "add" and [reader.name for reader in readers[ref]] == ["add"]
+            if not good and not partial_sum:
                 dead.append(ref)
     relevant = set(refs)
     return [ref for ref in reversed(dead) if ref in relevant]

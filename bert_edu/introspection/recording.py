@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from .calling import check_devices, named_tensors, unknown_name
 from .tape import written_out_multi_head
 
+NOISE = 1e-6  # a mean below this share of the standard deviation is rounding, and printed as 0
 ONE_POSITION = 0.9  # the share of a head's attention on one key from which it is said to attend to that alone
 
 
@@ -198,7 +199,7 @@ class Recording:
                     name if row.call == 1 else f"{name} (call {row.call})",
                     row.type,
                     ", ".join(map(str, row.shapes)) or "-",
-                    _short(row.mean),
+                    _short(0.0 if abs(row.mean) < NOISE * row.sd else row.mean),
                     _short(row.sd),
                     _share(row.zeros),
                     _short(row.gradient_norm),

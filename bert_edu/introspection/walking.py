@@ -86,9 +86,8 @@ class Walk:
         )
         if not my_dead or not its_dead:  # what one returns, the other has inside
             my_dead, its_dead = my_dead or my_ends, its_dead or its_ends
-        first = self.first(my_dead, its_dead)
         self.my_matched = my_matched
-        return Difference(self.my_tape, self.its_tape, my_dead, its_dead, *first, its_matched, places)
+        return Difference(self.my_tape, self.its_tape, my_dead, its_dead, its_matched, places)
 
     @functools.cached_property
     def my_index(self) -> Index:
@@ -102,23 +101,6 @@ class Walk:
     def on_the_way(tape: Tape, refs: list[Ref], ends: list[Ref]) -> list[Ref]:
         past = ancestors(tape, ends)
         return [ref for ref in refs if ref.step in past]
-
-    def first(self, my_dead: list[Ref], its_dead: list[Ref]) -> tuple[Ref, Ref]:
-        """Where each model first leaves the other.
-
-        Usually the first tensor without counterpart. But a sum that is merely taken in another order has none
-        either; so where the same parameter gets agreeing tensors on both sides and gives different ones, that
-        is the place.
-        """
-        fronts = []
-        for tape, dead in ((self.my_tape, my_dead), (self.its_tape, its_dead)):
-            missing = set(dead)
-            fronts.append([ref for ref in dead if not missing & set(tape.steps[ref.step].refs)])
-        for mine in fronts[0]:
-            for its in fronts[1]:
-                if self.partners.get(mine.step) == its.step:
-                    return mine, its
-        return my_dead[0], its_dead[0]
 
     def place_in_mine(self, difference: Difference) -> str:
         """The module of mine to look into. It is not always that of the first tensor without counterpart:
@@ -136,8 +118,9 @@ class Walk:
         later = self.partners.get(step.number, -1) > its_step.number
         if its_step.number not in self.partners.values() and (has_weights or later):  # left out before it
             idle = [name for ref in came for name in self.idle_modules(ref)]
-            before = [self.my_tape.steps[ref.step].where for ref in came[:1]]
-            return idle[0] if idle else common_module(step.where, *before)
+            around = common_module(step.where, *(self.my_tape.steps[ref.step].where for ref in came[:1]))
+            near = around.count(".") >= step.where.count(".") - 1
+            return idle[0] if idle else around if near else step.where
         if step.name in TAKES_PARTS and came:  # a part of what a fused matrix made
             return self.my_tape.steps[came[0].step].where
         return step.where

@@ -25,7 +25,9 @@ def what_was_done(step: Step, names: dict[float, str]) -> str:
     """
     if step.name in ("mul", "div", "add", "sub") and len(step.numbers) == len(step.refs) == 1:
         number = step.numbers[0]
-        name = next((name for known, name in names.items() if math.isclose(known, number)), None)
+        is_scale = step.name in ("mul", "div")
+        known = names.items() if is_scale else ()
+        name = next((name for size, name in known if math.isclose(size, number)), None)
         return f"{step.name} by {number:.4g}" + (f" = {name}" if name else "")
     positional = [_written(arg) for arg in step.args]
     named = [(name, _written(arg)) for name, arg in step.kwargs.items() if name not in DULL]
