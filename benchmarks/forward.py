@@ -4,12 +4,11 @@ python benchmarks/forward.py --rounds 15
 """
 
 import argparse
-import tempfile
 
 import torch
-import transformers
 
 from bert_edu import BertConfig, BertModel
+from bert_edu.bench.material import theirs_like
 from measure import alternate, medians, write_result
 
 
@@ -23,9 +22,7 @@ def main():
 
     torch.manual_seed(0)
     ours = BertModel(BertConfig.preset(arguments.preset)).eval()
-    with tempfile.TemporaryDirectory() as folder:
-        ours.save_pretrained(folder)
-        theirs = transformers.BertModel.from_pretrained(folder).eval()  # fused attention is its default
+    theirs = theirs_like(ours, "BertModel").eval()
     ids = torch.randint(1, ours.config.vocab_size, (arguments.batch_size, arguments.length))
     lengths = torch.linspace(arguments.length // 2, arguments.length, arguments.batch_size).long()
     padded = (torch.arange(arguments.length) < lengths[:, None]).long()  # (B, T)

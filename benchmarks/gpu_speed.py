@@ -9,13 +9,13 @@ only, and divides by what a large product of two matrices reaches on the same GP
 """
 
 import argparse
-import statistics
-import time
 
 import torch
 import transformers
 
 from bert_edu import BertConfig, BertForPreTraining
+from bert_edu.bench.timing import matrix_product, wait
+from bert_edu.costs import training_operations
 from bert_edu.data.pretraining import PreTrainingBatch
 from bert_edu.heads import IGNORE, positions_to_score
 from bert_edu.training.loop import train_step
@@ -67,8 +67,10 @@ def compared(preset: str, length: int, arguments, peak: float) -> dict:
         contestants[name]()  # compiles
         memory[name] = peak_memory(step, arguments.device)
     found = medians(alternate(contestants, arguments.rounds))
-    scored = len(batch.scored_positions) / batch.input_ids.numel()
-    operations = training_operations(config, length, scored) * tokens / found["ours"]
+    of_a_step = training_operations(
+        config, rows=len(batch.input_ids), length=length, scored=len(batch.scored_positions)
+    )
+    operations = of_a_step * arguments.steps / found["ours"]  # a second
     return {
         "rows": len(batch.input_ids),
         "ours_tokens_per_second": round(tokens / found["ours"]),
@@ -151,11 +153,6 @@ def repeated(step, steps: int, device: str):
     return run
 
 
-def wait(device: str):
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
 def peak_memory(step, device: str) -> float | None:
     """Gigabytes that one more step takes at most, weights and optimiser of that model included."""
     if device != "cuda":
@@ -167,27 +164,10 @@ def peak_memory(step, device: str) -> float | None:
     return round(torch.cuda.max_memory_allocated() / 1e9, 2)
 
 
-def training_operations(config: BertConfig, length: int, scored: float) -> float:
-    """Floating-point operations for each token, forwards and backwards (chapter 16 derives them)."""
-    H, V = config.hidden_size, config.vocab_size
-    layer = 4 * H * H + 2 * H * config.intermediate_size + 2 * length * H  # the last are the attention's
-    encoder = config.num_hidden_layers * layer  # multiplications
-    head = scored * (H * H + H * V)
-    return 3 * 2 * (encoder + head)  # backwards takes two products for each one forwards
-
-
-def matrix_peak(device: str, size: int = 8192) -> float:
-    """Operations a second of a large product in bf16: the median of ten."""
-    size = size if device == "cuda" else 512
-    left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    seconds = []
-    for _ in range(13):
-        wait(device)
-        start = time.perf_counter()
-        left @ right
-        wait(device)
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / statistics.median(seconds[3:])
+def matrix_peak(device: str, dtype: torch.dtype = torch.bfloat16) -> float:
+    """Operations a second of a large product: the median of five."""
+    product, operations = matrix_product(device, dtype)
+    return operations / medians(alternate({"product": product}, 5))["product"]
 
 
 def gpu_name(device: str) -> str:

@@ -22,6 +22,7 @@ Scores of trained models are the mean over seeds, ± the standard deviation. Whe
 the table says so.
 """
 WHAT = {
+    "bench": "all that `bert-edu bench` measures, beside `transformers`, on two threads",
     "batch_and_learning_rate": "tokens a step against the learning rate (chapter 11)",
     "finetuning": "the shipped model fine-tuned on well-known tasks",
     "finetuning_speed": "fine-tuning a classifier beside `transformers`",
@@ -166,7 +167,27 @@ def speed(figures: dict) -> str:
 
 How many times as fast as `transformers` ours is, in one run, alternating, one thread, medians.
 
-{table(["what", "ratio"], rows)}{on_a_gpu(figures["gpu_speed"])}"""
+{table(["what", "ratio"], rows)}{on_two_threads(figures.get("bench"))}{on_a_gpu(figures["gpu_speed"])}"""
+
+
+def on_two_threads(figures: dict | None) -> str:
+    """What `bert-edu bench` found, if that was measured: a contestant a line."""
+    if figures is None:
+        return ""
+    rows = []
+    for part, found in figures.items():
+        for name, values in found.items() if part != "settings" else ():
+            if isinstance(values, dict):
+                shown = [f"{key.replace('_', ' ')} {value:,}" for key, value in values.items()]
+                rows.append([part, name, "; ".join(shown)])
+    settings, peak = figures["settings"], figures["pretraining"]["matrix_peak_gflops"]
+    return f"""
+All that `bert-edu bench` measures, on two threads: the shape {settings["preset"]} with a vocabulary of
+{settings["vocab_size"]:,}, at most {settings["max_length"]} tokens a text, {settings["precision"]}. *Our
+batches* are pairs of nearly the same length; *ours over it* is how many times as fast ours is. The share is
+that of a large product of two matrices, {peak:,} GFLOP/s.
+
+{table(["part", "who", "figures"], rows)}"""
 
 
 def on_a_gpu(figures: dict) -> str:

@@ -24,22 +24,30 @@ class BertEmbeddings(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, input_ids: Tensor, *, token_type_ids: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        input_ids: Tensor,
+        *,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Tensor:
         """Embeds a batch.
 
         Args:
             input_ids: (B, T) whole numbers below V.
             token_type_ids: (B, T) segment of each token, below `type_vocab_size`; none given = all 0.
+            position_ids: (B, T) place of each token in its sequence; none given = 0, 1, 2, ... in every row.
 
         Returns:
             (B, T, H)
         """
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device)  # (T,)
+        if position_ids is None:
+            position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)  # (T,)
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
         summed = (
             self.token(input_ids)  # (B, T, H)
-            + self.position(positions)  # (T, H): the same for every row of the batch
+            + self.position(position_ids)  # (T, H), the same for every row, or (B, T, H)
             + self.segment(token_type_ids)  # (B, T, H)
         )
         return self.dropout(self.norm(summed))

@@ -133,7 +133,8 @@ class BertForPreTraining(PretrainedMixin, nn.Module):
             scored_positions: (N,), where in the flattened `labels` something is predicted, with `labels`;
                 None looks for it, and looking makes the host wait for a GPU. Positions that are not scored
                 may be among them, so that N can be the same in every batch, as a compiled model needs it.
-            next_sentence_label: (B,), 0 = the second sentence really follows, 1 = it is a random one.
+            next_sentence_label: (B,), 0 = the second sentence really follows, 1 = it is a random one; -100
+                is not scored. For packed rows (S,), one for each of `sequence_starts`.
             inputs: `attention_mask`, `token_type_ids` and whatever else `BertModel` takes.
 
         Raises:
@@ -141,7 +142,7 @@ class BertForPreTraining(PretrainedMixin, nn.Module):
         """
         output = self.bert(input_ids, **inputs)
         hidden, table = output.last_hidden_state, self.bert.embeddings.token.weight  # (B, T, H), (V, H)
-        nsp_logits = self.nsp_head(output.pooler_output)  # (B, 2)
+        nsp_logits = self.nsp_head(output.pooler_output)  # (B, 2), or (S, 2) for packed rows
         mlm_loss = nsp_loss = prediction_logits = scored_logits = None
         if labels is None:
             prediction_logits = self.mlm_head(hidden, table)  # (B, T, V)
@@ -152,7 +153,7 @@ class BertForPreTraining(PretrainedMixin, nn.Module):
             scored_logits = self.mlm_head(hidden.flatten(0, 1)[scored_positions], table)  # (N, V)
             mlm_loss = masked_language_model_loss(scored_logits, labels.flatten()[scored_positions])
         if next_sentence_label is not None:
-            _check_shape("next_sentence_label", next_sentence_label, input_ids.shape[:1])
+            _check_shape("next_sentence_label", next_sentence_label, nsp_logits.shape[:1])
             nsp_loss = F.cross_entropy(nsp_logits, next_sentence_label)
         return PreTrainingOutput(
             _sum_given(mlm_loss, nsp_loss),

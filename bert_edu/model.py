@@ -9,6 +9,7 @@ from .attention import attention_bias
 from .config import BertConfig
 from .embeddings import BertEmbeddings
 from .encoder import Encoder
+from .packing import first_tokens, packed_attention_bias, restarting_positions
 from .pretrained import PretrainedMixin
 
 
@@ -67,6 +68,8 @@ class BertModel(PretrainedMixin, nn.Module):
         *,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        sequence_ids: Tensor | None = None,
+        sequence_starts: Tensor | None = None,
         output_attentions: bool = False,
         output_hidden_states: bool = False,
     ) -> BertOutput:
@@ -76,6 +79,11 @@ class BertModel(PretrainedMixin, nn.Module):
             input_ids: (B, T) token ids, below V.
             attention_mask: (B, T), 1 = read this token, 0 = padding; none given = all ones.
             token_type_ids: (B, T) segment of each token; none given = all zeros.
+            sequence_ids: (B, T), for rows that hold several sequences each: 1, 2, ... from left to right, 0 =
+                padding. Stands for the attention mask, which is not read then. See `bert_edu.packing`.
+            sequence_starts: (S,), with `sequence_ids`: where in the flattened rows those sequences begin that
+                `pooler_output` (S, H) is wanted of; None looks for them, and looking makes the host wait for
+                a GPU.
             output_attentions: return every layer's attention probabilities (slower: they must be stored).
             output_hidden_states: return what enters the first layer and what leaves each one.
 
@@ -83,19 +91,34 @@ class BertModel(PretrainedMixin, nn.Module):
             TypeError: when ids are not whole numbers.
             ValueError: when a shape is wrong, a sequence is too long, or an id is outside its table.
         """
-        self._check_inputs(input_ids, attention_mask, token_type_ids)
-        embedded = self.embeddings(input_ids, token_type_ids=token_type_ids)  # (B, T, H)
-        bias = None if attention_mask is None else attention_bias(attention_mask, embedded.dtype)
+        self._check_inputs(input_ids, attention_mask, token_type_ids, sequence_ids)
+        positions = None if sequence_ids is None else restarting_positions(sequence_ids)  # (B, T)
+        embedded = self.embeddings(input_ids, token_type_ids=token_type_ids, position_ids=positions)
+        if sequence_ids is not None:
+            bias = packed_attention_bias(sequence_ids, embedded.dtype)  # (B, 1, T, T)
+        elif attention_mask is not None:
+            bias = attention_bias(attention_mask, embedded.dtype)  # (B, 1, 1, T)
+        else:
+            bias = None
         last, states, attentions = self.encoder(
             embedded,
             bias=bias,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
         )
-        pooled = None if self.pooler is None else self.pooler(last)
+        pooled = None
+        if self.pooler is not None:
+            own_rows = last if sequence_ids is None else first_tokens(last, sequence_ids, sequence_starts)
+            pooled = self.pooler(own_rows)  # (B, H), or (S, H)
         return BertOutput(last, pooled, states, attentions)
 
-    def _check_inputs(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None):
+    def _check_inputs(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        token_type_ids: Tensor | None,
+        sequence_ids: Tensor | None,
+    ):
         config = self.config
         if input_ids.dim() != 2 or input_ids.shape[1] == 0:
             raise ValueError(
@@ -107,7 +130,11 @@ class BertModel(PretrainedMixin, nn.Module):
                 f"input_ids has {input_ids.shape[1]} tokens a sequence, and the model has positions for "
                 f"{config.max_position_embeddings}: truncate, or cut into windows"
             )
-        for name, tensor in (("attention_mask", attention_mask), ("token_type_ids", token_type_ids)):
+        for name, tensor in (
+            ("attention_mask", attention_mask),
+            ("token_type_ids", token_type_ids),
+            ("sequence_ids", sequence_ids),
+        ):
             if tensor is not None and tensor.shape != input_ids.shape:
                 raise ValueError(
                     f"{name} must have the shape of input_ids, {tuple(input_ids.shape)}, "

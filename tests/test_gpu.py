@@ -6,10 +6,12 @@ from statistics import fmean
 
 import pytest
 import torch
-from test_training import CONFIG, STORE, TOKENIZER, fresh_model, metrics, run
+from test_distributed import torchrun
+from test_training import CONFIG, STORE, TOKENIZER, corpus, fresh_model, metrics, run
 
 from bert_edu import BertModel
 from bert_edu.data.pretraining import PreTrainingBatches
+from helpers import succeed
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU here")
 
@@ -53,7 +55,7 @@ def test_a_compiled_model_trains_like_one_that_is_not(tmp_path):
     _, batch = next(stream.read_from())
     first = fresh_model(config=QUIET)(
         batch.input_ids,
-        attention_mask=batch.attention_mask,
+        sequence_ids=batch.sequence_ids,
         token_type_ids=batch.token_type_ids,
         labels=batch.labels,
     )
@@ -68,3 +70,20 @@ def test_an_interrupted_run_ends_where_a_straight_one_does(tmp_path):
     shutil.rmtree(tmp_path / "cut" / "checkpoints" / "step-00000012")
     resumed = losses(tmp_path / "cut", resume=True)
     assert resumed == pytest.approx(straight, abs=1e-3)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is no second GPU")
+def test_two_gpus_follow_the_curve_of_one(tmp_path):
+    documents = ["\n".join(sentences) for sentences in corpus(80)]
+    (tmp_path / "text.txt").write_text("\n\n".join(documents) + "\n")
+    TOKENIZER.save_pretrained(tmp_path / "words")
+    options = ["--corpus", tmp_path / "text.txt", "--tokenizer", tmp_path / "words", "--shards", 2]
+    options += "--accumulate 4 --max-steps 20 --max-length 16 --batch-tokens 64 --precision float32".split()
+    succeed("pretrain", "--out", tmp_path / "one", *options)
+    done = torchrun("-m", "bert_edu", "pretrain", "--out", tmp_path / "two", *options)
+    assert done.returncode == 0 and "in 2 processes" in done.stderr, done.stderr
+    curves = [
+        [line["mlm_loss"] for line in metrics(tmp_path / name) if "valid" not in line]
+        for name in ("one", "two")
+    ]
+    assert len(curves[0]) == 20 and curves[1] == pytest.approx(curves[0], abs=1e-3)

@@ -777,7 +777,7 @@ def test_a_resumed_run_reads_on_where_it_stopped(tmp_path, monkeypatch):
     log = loop.Run.log
 
     def noting(self, *arguments):
-        read.append((self.step, self.position))
+        read.append((self.step, self.positions))
         log(self, *arguments)
         if len(read) == 8:
             raise RuntimeError("the power failed")

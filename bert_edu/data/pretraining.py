@@ -9,7 +9,7 @@ the `torch.Generator` that is passed in and from nowhere else.
 import functools
 import io
 import itertools
-import os
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,34 +21,40 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from ..heads import IGNORE, positions_to_score
+from ..packing import Packing, best_fit
 from ..pretrained import replacing
 from ..tokenization import CONTINUED, BertTokenizer, padded
 
 # ---- 1. The corpus as ids ----------------------------------------------------------------------------------
 
+ENCODED_TOGETHER = 2**18  # characters: work for many cores, and little to hold in memory
+
 
 class TokenStore(Sequence):
     """The ids of a corpus, in memory or in a file, from which any document can be read by its number.
 
-    A document is a list of sentences, a sentence a list of ids. Only where each document begins is kept in
-    memory, so a corpus may be much larger than that.
+    A document is a list of sentences, a sentence a list of ids. A file is mapped into memory: the system
+    reads what is asked for, and processes that read the same file share it. So a corpus may be much larger
+    than memory; only where each document begins is kept there.
 
     Attributes:
         token_count: number of ids in the store.
     """
 
-    def __init__(self, stream, starts: np.ndarray, end_of_sentence: int):
-        self._stream, self._process = stream, os.getpid()
+    def __init__(self, ids: np.ndarray, starts: np.ndarray, end_of_sentence: int):
+        self._ids = ids  # (token_count,)
         self._starts = starts  # (documents + 1,): where each document begins, counted in ids
         self._end_of_sentence = end_of_sentence  # an id that no token has
-        self._type = _id_type(end_of_sentence)
         self.token_count = int(starts[-1])
 
     @classmethod
     def build(
         cls, documents: Iterable[list[str]], tokenizer: BertTokenizer, folder: str | Path | None = None
     ):
-        """Encodes a corpus, one document after the other; empty documents are left out.
+        """Encodes a corpus, in its order; empty documents are left out.
+
+        The tokenizer gets many documents at once, so that the `tokenizers` library shares them out among all
+        cores.
 
         Args:
             documents: lists of sentences, read once and never held together in memory.
@@ -61,15 +67,17 @@ class TokenStore(Sequence):
         end_of_sentence = tokenizer.vocab_size
         starts, length = [0], 0
         stream = io.BytesIO() if folder is None else _open_for_writing(Path(folder))
-        for sentences in documents:
-            ids = []
-            for sentence in tokenizer.encode_many(sentences):
-                if sentence:
-                    ids += [*sentence, end_of_sentence]
-            if ids:
-                stream.write(np.array(ids, dtype=_id_type(end_of_sentence)).tobytes())
-                length += len(ids)
-                starts.append(length)
+        for some in _gathered(documents, ENCODED_TOGETHER):
+            encoded = iter(tokenizer.encode_many(itertools.chain.from_iterable(some)))
+            for sentences in some:
+                ids = []
+                for sentence in itertools.islice(encoded, len(sentences)):
+                    if sentence:
+                        ids += [*sentence, end_of_sentence]
+                if ids:
+                    stream.write(np.array(ids, dtype=_id_type(end_of_sentence)).tobytes())
+                    length += len(ids)
+                    starts.append(length)
         if length == 0:
             raise ValueError("the corpus is empty: it has not one document with a word in it")
         starts = np.array(starts, dtype=np.int64)
@@ -78,13 +86,14 @@ class TokenStore(Sequence):
             with replacing(Path(folder) / "documents.npy") as temporary, temporary.open("wb") as file:
                 np.save(file, starts)
             return cls.open(folder, tokenizer)
-        return cls(stream, starts, end_of_sentence)
+        return cls(np.frombuffer(stream.getbuffer(), _id_type(end_of_sentence)), starts, end_of_sentence)
 
     @classmethod
     def open(cls, folder: str | Path, tokenizer: BertTokenizer) -> "TokenStore":
         """Opens what `build` wrote."""
         starts = np.load(Path(folder) / "documents.npy", allow_pickle=False)
-        return cls((Path(folder) / "ids.bin").open("rb"), starts, tokenizer.vocab_size)
+        ids = np.memmap(Path(folder) / "ids.bin", _id_type(tokenizer.vocab_size), mode="r")
+        return cls(ids, starts, tokenizer.vocab_size)
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -94,14 +103,22 @@ class TokenStore(Sequence):
         if not 0 <= number < len(self):
             raise IndexError(f"there is no document {number}; the store has {len(self)}")
         start, end = self._starts[number : number + 2]
-        size = self._type().itemsize
-        if self._process != os.getpid() and hasattr(self._stream, "name"):
-            # A process that was forked off shares the file's position with its parent: it opens its own.
-            self._stream, self._process = open(self._stream.name, "rb"), os.getpid()
-        self._stream.seek(int(start) * size)
-        ids = np.frombuffer(self._stream.read(int(end - start) * size), dtype=self._type)
+        ids = self._ids[start:end]
         ends = np.flatnonzero(ids == self._end_of_sentence)
         return [ids[begin:stop].tolist() for begin, stop in zip([0, *(ends[:-1] + 1)], ends)]
+
+
+def _gathered(documents: Iterable[list[str]], characters: int) -> Iterator[list[list[str]]]:
+    """Lists of documents that have about so many characters together."""
+    some, size = [], 0
+    for sentences in documents:
+        some.append(sentences)
+        size += sum(map(len, sentences))
+        if size >= characters:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
 
 
 def _id_type(largest: int):
@@ -114,6 +131,8 @@ def _open_for_writing(folder: Path):
 
 
 # ---- 2. Sentence pairs -------------------------------------------------------------------------------------
+
+SHORTEST_PAIR = 5  # tokens: [CLS] a [SEP] b [SEP]
 
 
 @dataclass
@@ -166,9 +185,10 @@ def sentence_pairs(
     Source: google-research/bert, create_pretraining_data.py:209-330. There a random stretch may by chance be
     the one that really follows; here it never is. With a single document it comes from that document.
     """
-    if max_length < 5:
+    if max_length < SHORTEST_PAIR:
         raise ValueError(
-            f"max_length is {max_length}: [CLS], two [SEP] and a token of each sentence need at least 5"
+            f"max_length is {max_length}: [CLS], two [SEP] and a token of each sentence need at least "
+            f"{SHORTEST_PAIR}"
         )
     room = max_length - 3
     if numbers is None:
@@ -294,6 +314,8 @@ class PreTrainingBatch:
         next_sentence_label: (B,)
         scored_positions: (N,), where in the flattened labels something is to be predicted; None before
             masking.
+        sequence_ids, sequence_starts: for packed rows, as for `BertModel`; then `next_sentence_label` is
+            (S,).
     """
 
     input_ids: Tensor
@@ -302,6 +324,8 @@ class PreTrainingBatch:
     next_sentence_label: Tensor
     labels: Tensor | None = None
     scored_positions: Tensor | None = None
+    sequence_ids: Tensor | None = None
+    sequence_starts: Tensor | None = None
 
     def to(self, device) -> "PreTrainingBatch":
         """The same batch on another device."""
@@ -352,13 +376,32 @@ def grouped_by_length(pairs: list[Pair], batch_tokens: int, generator: torch.Gen
     return [batches[number] for number in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def of_one_size(pairs: list[Pair], rows: int, generator: torch.Generator) -> list[list[Pair]]:
-    """Deals pairs into batches of exactly `rows` pairs, in random order; what is over is left out."""
-    order = torch.randperm(len(pairs), generator=generator).tolist()
-    return [
-        [pairs[number] for number in order[start : start + rows]]
-        for start in range(0, len(pairs) - rows + 1, rows)
-    ]
+def packed(
+    batch: PreTrainingBatch,
+    *,
+    rows: list[list[int]] | None = None,
+    room: int | None = None,
+    pad_token_id: int = 0,
+) -> PreTrainingBatch:
+    """The same batch with several sequences in a row, see `bert_edu.packing`; it has the same loss.
+
+    Args:
+        batch: padded, masked or not.
+        rows: which sequences share a row; by default `best_fit` decides.
+        room: tokens of a row; by default as many as the longest sequence has.
+    """
+    packing = Packing(batch.attention_mask.sum(1).tolist(), rows=rows, room=room)
+    labels = None if batch.labels is None else packing.pack(batch.labels, IGNORE)
+    return PreTrainingBatch(
+        input_ids=packing.pack(batch.input_ids, pad_token_id),
+        token_type_ids=packing.pack(batch.token_type_ids),
+        attention_mask=packing.pack(batch.attention_mask),
+        next_sentence_label=batch.next_sentence_label,
+        labels=labels,
+        scored_positions=None if labels is None else positions_to_score(labels),
+        sequence_ids=packing.sequence_ids,
+        sequence_starts=packing.sequence_starts,
+    )
 
 
 # ---- 4. Masking --------------------------------------------------------------------------------------------
@@ -438,18 +481,23 @@ def _choose_words(draw: Tensor, candidates: Tensor, continues: Tensor, wanted: T
     return chosen
 
 
-def in_fixed_shape(
-    batch: PreTrainingBatch, length: int, predictions: int, pad_token_id: int
-) -> PreTrainingBatch:
-    """A masked batch with padding up to `length` tokens and `predictions` positions to score.
+def in_fixed_shape(batch: PreTrainingBatch, predictions: int, pairs: int) -> PreTrainingBatch:
+    """A masked and packed batch with exactly `predictions` positions to score and `pairs` pairs to judge.
 
-    The positions that are too many all point at the first [CLS], which has no label and counts for nothing.
+    What is missing points at the first [CLS] and has no label, so it counts for nothing. Hidden tokens beyond
+    `predictions` are not scored; there must be no more than `pairs` pairs.
     """
-    missing = length - batch.input_ids.shape[1]
-    filled = {"input_ids": pad_token_id, "token_type_ids": 0, "attention_mask": 0, "labels": IGNORE}
-    filled = {name: F.pad(getattr(batch, name), (0, missing), value=value) for name, value in filled.items()}
-    positions = positions_to_score(filled["labels"])
-    return replace(batch, **filled, scored_positions=F.pad(positions, (0, predictions - len(positions))))
+    labels, positions = batch.labels.flatten(), batch.scored_positions
+    labels = labels.index_fill(0, positions[predictions:], IGNORE)
+    positions = positions[:predictions]
+    missing = pairs - len(batch.sequence_starts)
+    return replace(
+        batch,
+        labels=labels.view_as(batch.labels),
+        scored_positions=F.pad(positions, (0, predictions - len(positions))),
+        sequence_starts=F.pad(batch.sequence_starts, (0, missing)),
+        next_sentence_label=F.pad(batch.next_sentence_label, (0, missing), value=IGNORE),
+    )
 
 
 @functools.lru_cache(maxsize=8)
@@ -489,8 +537,9 @@ class PreTrainingBatches:
         seed: decides everything.
         block_size: documents in a block: the more, the more alike are the lengths within a batch.
         fixed_shape: give every batch the same shape, as a compiled model wants it: `batch_tokens` //
-            `max_length` rows, all padded to `max_length`, and as many positions to score as may be in them.
-            Pairs at the end of a block that do not fill a batch are left out.
+            `max_length` rows of `max_length` tokens, each packed with as many pairs as it takes. A block's
+            last batch may have empty rows. For as many positions to score there is room as are hidden on
+            average, and a tenth more; what is beyond is not scored.
         workers: how many other processes make the batches; 0 makes them in this one. The batches and their
             order are the same.
         masking: passed on to `mask_tokens`.
@@ -530,9 +579,6 @@ class PreTrainingBatches:
             if block == last and not found:
                 raise ValueError(
                     "the corpus gives no sentence pair: it needs at least two different sentences"
-                    if not self.fixed_shape
-                    else f"no {self.block_size} documents of the corpus fill a batch of "
-                    f"{self.batch_tokens} tokens: make it smaller"
                 )
             found = found and block != last
 
@@ -566,19 +612,33 @@ class PreTrainingBatches:
                 numbers=numbers,
             )
         )
-        rows = self.batch_tokens // self.max_length
         if self.fixed_shape:
-            groups = of_one_size(pairs, rows, generator)
-        else:
-            groups = grouped_by_length(pairs, self.batch_tokens, generator)
-        for group in groups:
-            batch = collate(group, self.tokenizer)
-            ids, labels = mask_tokens(batch.input_ids, self.tokenizer, generator=generator, **self.masking)
-            batch = replace(batch, input_ids=ids, labels=labels, scored_positions=positions_to_score(labels))
-            if self.fixed_shape:
-                most = rows * max(1, round(self.max_length * self.masking.get("mlm_probability", 0.15)))
-                batch = in_fixed_shape(batch, self.max_length, most, self.tokenizer.pad_token_id)
-            yield batch
+            yield from self._packed(pairs, generator)
+            return
+        for group in grouped_by_length(pairs, self.batch_tokens, generator):
+            yield self._masked(group, generator)
+
+    def _masked(self, pairs: list[Pair], generator: torch.Generator) -> PreTrainingBatch:
+        batch = collate(pairs, self.tokenizer)
+        ids, labels = mask_tokens(batch.input_ids, self.tokenizer, generator=generator, **self.masking)
+        return replace(batch, input_ids=ids, labels=labels, scored_positions=positions_to_score(labels))
+
+    def _packed(self, pairs: list[Pair], generator: torch.Generator) -> Iterator[PreTrainingBatch]:
+        rows_in_batch = self.batch_tokens // self.max_length
+        tokens = rows_in_batch * self.max_length
+        predictions = math.ceil(1.1 * self.masking.get("mlm_probability", 0.15) * tokens)
+        rows = best_fit([len(pair) for pair in pairs], self.max_length)
+        rows = [rows[number] for number in torch.randperm(len(rows), generator=generator).tolist()]
+        for start in range(0, len(rows), rows_in_batch):
+            chosen = rows[start : start + rows_in_batch]
+            batch = self._masked([pairs[number] for row in chosen for number in row], generator)
+            number = itertools.count()  # within this batch
+            renumbered = [[next(number) for _ in row] for row in chosen]
+            renumbered += [[]] * (rows_in_batch - len(chosen))
+            batch = packed(
+                batch, rows=renumbered, room=self.max_length, pad_token_id=self.tokenizer.pad_token_id
+            )
+            yield in_fixed_shape(batch, predictions, pairs=rows_in_batch * (self.max_length // SHORTEST_PAIR))
 
 
 class _Blocks:

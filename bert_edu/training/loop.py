@@ -14,14 +14,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch import distributed as dist
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..data.pretraining import Position, PreTrainingBatch, PreTrainingBatches, TokenStore
+from ..data.pretraining import Position, PreTrainingBatch, TokenStore
 from ..heads import IGNORE, BertForPreTraining, positions_to_score
 from ..pretrained import read_json, replacing
 from ..tokenization import BertTokenizer
-from . import checkpoint
+from . import checkpoint, distributed, memory
+from .distributed import ShardedBatches, mean_over_processes
 from .metrics import accuracy_by_fate, evaluate_pretraining
 from .optim import SideBySide, adamw, google_warmup_decay, linear_warmup_decay, muon
 from .reproducibility import random_states, seed_everything, set_random_states
@@ -45,7 +45,9 @@ class Recipe:
         max_steps, max_seconds: exactly one of them is given. Only a run by steps can be repeated bit by bit;
             one by seconds lets the schedule follow the elapsed share of the time.
         batch_tokens: tokens in one forward and backward pass, padding included.
-        accumulate: how many of those make one step of the optimiser.
+        accumulate: how many of those make one step of the optimiser, over all processes.
+        shards: parts that the text is dealt into, for as many processes at most; each gives as many batches
+            to a step.
         max_length: the most tokens of an input.
         learning_rate: the peak.
         warmup: share of the run in which the learning rate rises.
@@ -55,13 +57,16 @@ class Recipe:
         checkpoint_every, evaluate_every: steps between two.
         workers: other processes that make the batches; they change no batch.
         compile: let `torch.compile` make one program of the forward and backward pass: a minute at the start,
-            then faster on a GPU. Every batch gets the same shape for it.
+            then faster on a GPU. Every batch gets the same shape for it, its rows packed with several inputs.
+        checkpointing: keep only what enters each layer, and compute the rest again in the backward pass: less
+            memory for a third more work.
     """
 
     max_steps: int | None = None
     max_seconds: float | None = None
     batch_tokens: int = 1024
     accumulate: int = 1
+    shards: int = 1
     max_length: int = 128
     learning_rate: float = 1e-3
     warmup: float = 0.06
@@ -79,6 +84,7 @@ class Recipe:
     evaluate_every: int = 500
     workers: int = 0
     compile: bool = False
+    checkpointing: bool = False
 
     def __post_init__(self):
         if (self.max_steps is None) == (self.max_seconds is None):
@@ -92,6 +98,7 @@ class Recipe:
         for name in (
             "batch_tokens",
             "accumulate",
+            "shards",
             "checkpoint_every",
             "evaluate_every",
             "learning_rate",
@@ -103,6 +110,11 @@ class Recipe:
             raise ValueError(
                 f"batch_tokens ({self.batch_tokens}) must hold at least one input of max_length "
                 f"({self.max_length})"
+            )
+        if self.accumulate % self.shards != 0:
+            raise ValueError(
+                f"accumulate ({self.accumulate}) must be a multiple of shards ({self.shards}): each shard of "
+                f"the text gives as many batches to a step"
             )
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup is a share of the run, at least 0 and below 1, not {self.warmup!r}")
@@ -147,7 +159,7 @@ def train_step(
         made of; tensors, because reading them would make the host wait for a GPU.
     """
     scored_in_all = mean_over_processes(sum((batch.labels != IGNORE).sum() for batch in batches))
-    pairs_in_all = mean_over_processes(torch.tensor(sum(len(batch.input_ids) for batch in batches)))
+    pairs_in_all = mean_over_processes(sum((batch.next_sentence_label != IGNORE).sum() for batch in batches))
     sums = {"mlm_loss": 0.0, "nsp_loss": 0.0}
     for batch in batches:
         with autocast():
@@ -157,11 +169,13 @@ def train_step(
                 token_type_ids=batch.token_type_ids,
                 labels=batch.labels,
                 scored_positions=batch.scored_positions,
+                sequence_ids=batch.sequence_ids,
+                sequence_starts=batch.sequence_starts,
                 next_sentence_label=batch.next_sentence_label,
             )
-        scored = (batch.labels != IGNORE).sum()
+        scored, pairs = (batch.labels != IGNORE).sum(), (batch.next_sentence_label != IGNORE).sum()
         mlm_loss = output.mlm_loss * (scored / scored_in_all.clamp(min=1e-6))
-        nsp_loss = output.nsp_loss * (len(batch.input_ids) / pairs_in_all)
+        nsp_loss = output.nsp_loss * (pairs / pairs_in_all)
         loss = mlm_loss + nsp_loss
         (loss if scaler is None else scaler.scale(loss)).backward()
         sums["mlm_loss"] += mlm_loss.detach()
@@ -172,7 +186,7 @@ def train_step(
         labels, shown = batch.labels.flatten()[at], batch.input_ids.flatten()[at]  # (N,) each
         counts = accuracy_by_fate(output.scored_logits, labels, shown, mask_token_id)
         nsp_right = output.seq_relationship_logits.argmax(-1) == batch.next_sentence_label
-        counts["nsp"] = nsp_right.sum(), torch.tensor(len(nsp_right))
+        counts["nsp"] = nsp_right.sum(), pairs
         for name, (right, total) in counts.items():
             sums[f"{name}_right"] = sums.get(f"{name}_right", 0) + right
             sums[f"{name}_total"] = sums.get(f"{name}_total", 0) + total
@@ -187,15 +201,6 @@ def train_step(
             scaler.update()
     optimizer.zero_grad(set_to_none=True)
     return {name: mean_over_processes(value) for name, value in sums.items()}
-
-
-def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a number over the processes of `torch.distributed`; itself where there is only one."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return value
-    total = value.to(torch.float64, copy=True)
-    dist.all_reduce(total)
-    return total / dist.get_world_size()
 
 
 # ---- The run -----------------------------------------------------------------------------------------------
@@ -216,6 +221,8 @@ def pretrain(
 ) -> dict[str, float]:
     """Pre-trains a model and leaves it, its tokenizer, its metrics and its checkpoints in a folder.
 
+    Of several processes (`distributed.together`) all call it alike; the first one writes.
+
     Args:
         model, tokenizer: trained in place; `tokenizer` is stored beside the model.
         store: the training text.
@@ -233,6 +240,7 @@ def pretrain(
     Raises:
         ValueError: when the parts do not fit each other, or `out` holds a run that is not to be resumed.
         TrainingError: when the loss is not finite; the last good checkpoint stays.
+        MemoryError: when a step does not fit into memory; the message says what would.
         KeyboardInterrupt: on Ctrl-C, after the running step; the state and the model so far are saved.
     """
     if len(tokenizer) != model.config.vocab_size:
@@ -246,13 +254,14 @@ def pretrain(
             f"{model.config.max_position_embeddings} positions"
         )
     device = choose_device(recipe.device)
-    precision = choose_precision(recipe.precision, device)
+    precision = distributed.once(lambda: choose_precision(recipe.precision, device))
     if resume and recipe.precision == "auto" and (out / RECIPE_FILE).is_file():
         before = read_json(out / RECIPE_FILE)
         if before["device"] == str(device):  # what was chosen then stays, or the run would end otherwise
             precision = before["precision"]
     seed_everything(recipe.seed)
     model.to(device).train()
+    model.bert.encoder.checkpointing = recipe.checkpointing
     optimizer = OPTIMIZERS[recipe.optimizer](
         model, recipe.learning_rate, weight_decay=recipe.weight_decay, betas=recipe.betas
     )
@@ -267,11 +276,13 @@ def pretrain(
         run.board = make_board(log_dir=str(out / "tensorboard"), purge_step=run.step + 1)
     out.mkdir(parents=True, exist_ok=True)
     chosen = asdict(recipe) | {"device": str(device), "precision": precision}
-    (out / RECIPE_FILE).write_text(json.dumps(chosen, indent=2) + "\n")
+    if distributed.is_first():
+        (out / RECIPE_FILE).write_text(json.dumps(chosen, indent=2) + "\n")
 
-    stream = PreTrainingBatches(
+    stream = ShardedBatches(
         store,
         tokenizer,
+        shards=recipe.shards,
         max_length=recipe.max_length,
         batch_tokens=recipe.batch_tokens,
         seed=recipe.seed,
@@ -280,45 +291,53 @@ def pretrain(
         fixed_shape=recipe.compile,
         workers=recipe.workers,
     )
+    passes = recipe.accumulate // distributed.world_size()  # this process's in a step
     in_training = torch.compile(model) if recipe.compile else model  # the same parameters
+    in_training = distributed.over_processes(in_training, passes)
     evaluation, started, before = {}, time.perf_counter(), run.seconds
     interrupted = False
     if progress is not None:
         progress(run.step, run.seconds)
     run.read_at = time.perf_counter()
-    with contextlib.closing(prefetched(on_device(stream.read_from(run.position), device))) as batches:
+    with contextlib.closing(prefetched(on_device(stream.read_from(run.positions), device))) as batches:
         with interrupts_noted() as was_interrupted:
             while not recipe.is_over(run.step, run.seconds) and not interrupted:
                 learning_rate = recipe.learning_rate_at(run.step, run.seconds)
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate
-                positions, micro_batches, tokens = zip(*islice(batches, recipe.accumulate))
+                distributed.seed_for_step(recipe.seed, run.step)
+                positions, micro_batches, tokens = zip(*islice(batches, passes))
                 longest = max(batch.input_ids.shape[1] for batch in micro_batches)
-                with attention_kernels(device, precision, longest):
+                autocast = autocast_for(precision, device)
+                with (
+                    attention_kernels(device, precision, longest),
+                    memory.advice(model, micro_batches, autocast),
+                ):
                     sums = train_step(
                         in_training,
                         optimizer,
                         list(micro_batches),
                         mask_token_id=tokenizer.mask_token_id,
                         clip_norm=recipe.clip_norm,
-                        autocast=autocast_for(precision, device),
+                        autocast=autocast,
                         scaler=scaler,
                     )
                 run.step += 1
-                run.position = positions[-1]
-                run.log(sums, learning_rate, sum(tokens))
-                run.seconds = before + time.perf_counter() - started
+                run.positions = positions[-1]
+                run.log(sums, learning_rate, int(distributed.total(sum(tokens))))
+                run.seconds = distributed.largest(before + time.perf_counter() - started)
                 over = recipe.is_over(run.step, run.seconds)
                 if valid and (over or run.step % recipe.evaluate_every == 0):
                     evaluation = run.evaluate(valid, tokenizer)
-                interrupted = was_interrupted()
+                interrupted = bool(distributed.largest(was_interrupted()))
                 if run.step % recipe.checkpoint_every == 0 or over or interrupted:
                     run.save()
                 if progress is not None:
                     progress(run.step, run.seconds)
     model.eval()
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    if distributed.is_first():
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
     if interrupted:
         report(f"stopped after step {run.step}; --resume goes on from here")
         raise KeyboardInterrupt
@@ -339,7 +358,8 @@ class Run:
     ):
         self.out, self.recipe, self.model, self.optimizer, self.scaler = out, recipe, model, optimizer, scaler
         self.report = report
-        self.step, self.seconds, self.position = 0, 0.0, Position()
+        self.step, self.seconds = 0, 0.0
+        self.positions = (Position(),) * recipe.shards  # one for each shard of the text
         self.waiting = []  # what steps measured, still on the device
         self.read_at = time.perf_counter()
         self.lines = []  # metrics not yet written
@@ -347,7 +367,7 @@ class Run:
 
     def log(self, sums: dict[str, Tensor], learning_rate: float, tokens: int):
         """Keeps what a step measured; on a GPU it is read only now and then, since reading waits for it."""
-        self.waiting.append((self.step, self.position, sums, learning_rate, tokens))
+        self.waiting.append((self.step, self.positions, sums, learning_rate, tokens))
         if sums["mlm_loss"].device.type == "cpu" or self.step == 1 or len(self.waiting) == READ_EVERY:
             self.read()
 
@@ -357,8 +377,8 @@ class Run:
         numbers = [{name: float(value) for name, value in sums.items()} for _, _, sums, *_ in waiting]
         seconds, self.read_at = time.perf_counter() - self.read_at, time.perf_counter()
         speed = sum(tokens for *_, tokens in waiting) / seconds
-        for (step, position, _, learning_rate, tokens), found in zip(waiting, numbers):
-            self._refuse_what_is_not_finite(found, step, position)
+        for (step, positions, _, learning_rate, tokens), found in zip(waiting, numbers):
+            self._refuse_what_is_not_finite(found, step, positions)
             line = {"step": step, "mlm_loss": found["mlm_loss"], "nsp_loss": found["nsp_loss"]}
             for name in ("mask", "kept", "random", "nsp"):
                 total = found[f"{name}_total"]
@@ -377,16 +397,17 @@ class Run:
                 )
                 self.write_lines()
 
-    def _refuse_what_is_not_finite(self, found: dict[str, float], step: int, position: Position):
+    def _refuse_what_is_not_finite(self, found: dict[str, float], step: int, positions: tuple[Position, ...]):
         skipped_by_scaler = self.scaler is not None and math.isfinite(found["mlm_loss"])
         if not (math.isfinite(found["mlm_loss"]) and math.isfinite(found["nsp_loss"])) or (
             not math.isfinite(found["gradient_norm"]) and not skipped_by_scaler
         ):
             self.write_lines()
+            positions = distributed.farthest(positions)  # all processes are here: they have the same loss
+            places = "; ".join(f"epoch {at.epoch}, block {at.block}, batch {at.batch}" for at in positions)
             raise TrainingError(
-                f"the loss or its gradient is not finite at step {step} (epoch {position.epoch}, "
-                f"block {position.block}, batch {position.batch}): try a lower learning rate or a longer "
-                f"warm-up. The last good checkpoint is kept"
+                f"the loss or its gradient is not finite at step {step} ({places}): try a lower "
+                f"learning rate or a longer warm-up. The last good checkpoint is kept"
             )
 
     def evaluate(self, valid: list[PreTrainingBatch], tokenizer: BertTokenizer) -> dict[str, float]:
@@ -406,16 +427,22 @@ class Run:
         """Writes the metrics so far and a checkpoint."""
         self.read()
         self.write_lines()
+        self.positions = distributed.farthest(self.positions)
+        if not distributed.is_first():
+            return
         state = {
             "seconds": self.seconds,
-            "position": asdict(self.position),
+            "positions": [asdict(position) for position in self.positions],
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
         }
         checkpoint.save(self.out, self.step, self.model, self.optimizer, random_states(), state)
         self.read_at = time.perf_counter()
 
     def write_lines(self):
-        """Appends the metrics that are waiting."""
+        """Appends the metrics that are waiting; of several processes the first one does it."""
+        if not distributed.is_first():
+            self.lines.clear()
+            return
         self.out.mkdir(parents=True, exist_ok=True)
         with (self.out / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in self.lines)
@@ -433,22 +460,20 @@ class Run:
 
     def resume(self):
         """Goes back to the newest whole checkpoint; the metrics of later steps are taken out again."""
-        folder = checkpoint.newest_whole(self.out, self.report)
+        folder = distributed.once(lambda: checkpoint.newest_whole(self.out, self.report))
+        metrics = self.out / METRICS_FILE
         if folder is None:
             self.report(f"{self.out} has no checkpoint: starting from the beginning")
-            (self.out / METRICS_FILE).unlink(missing_ok=True)
+            if distributed.is_first():
+                metrics.unlink(missing_ok=True)
             return
         state, states = checkpoint.load(folder, self.model, self.optimizer)
         set_random_states(states)
         if self.scaler is not None and state["scaler"] is not None:
             self.scaler.load_state_dict(state["scaler"])
-        self.step, self.seconds, self.position = (
-            state["step"],
-            state["seconds"],
-            Position(**state["position"]),
-        )
-        metrics = self.out / METRICS_FILE
-        if metrics.exists():
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.positions = tuple(Position(**position) for position in state["positions"])
+        if distributed.is_first() and metrics.exists():
             kept = [line for line in whole_lines(metrics) if json.loads(line)["step"] <= self.step]
             with replacing(metrics) as temporary:
                 temporary.write_text("".join(kept), encoding="utf-8")
@@ -476,13 +501,21 @@ def choose_precision(name: str, device: torch.device) -> str:
 
     A CPU gains from bf16 only where it has instructions for it; elsewhere it is several times slower than
     float32. So it is tried.
+
+    Raises:
+        ValueError: for an unknown name, and for bf16 on a GPU that has none and would only imitate it slowly.
     """
     if name not in ("auto", "float32", "bf16", "fp16"):
         raise ValueError(f"precision must be auto, float32, bf16 or fp16, not {name!r}")
+    has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    if name == "bf16" and not has_bf16:
+        raise ValueError(
+            f"{torch.cuda.get_device_name(device)} has no bf16, which came after it: take fp16, or auto"
+        )
     if name != "auto":
         return name
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        return "bf16" if has_bf16 else "fp16"
     return (
         "bf16"
         if seconds_of_a_product(torch.bfloat16) < 0.6 * seconds_of_a_product(torch.float32)
