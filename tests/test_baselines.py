@@ -86,6 +86,23 @@ def test_bag_of_words_of_pairs_sees_what_both_sides_share():
     assert bag_of_words(train, dev).scores["accuracy"] == 1
 
 
+@pytest.mark.parametrize("longer", ["first", "second"])
+def test_bag_of_words_of_pairs_measures_the_share_of_each_side(longer):
+    """One side is all in the other, and no word of dev occurs in training: the longer side tells."""
+
+    def pairs(letter):
+        examples = []
+        for n in range(8):
+            short = f"{letter}{n} {letter}{n + 100}"
+            rest = " ".join(f"{letter}{n + 1000 * more}" for more in range(1, 7))
+            for long, label in ((short, "all"), (f"{short} {rest}", "part")):
+                first, second = (long, short) if longer == "first" else (short, long)
+                examples.append(TextExample(first, second, label))
+        return examples
+
+    assert bag_of_words(pairs("w"), pairs("v")).scores["accuracy"] == 1
+
+
 def test_bag_of_words_of_pairs_tells_the_sides_apart():
     train = [TextExample("cat", "dog", "a"), TextExample("dog", "cat", "b")] * 3
     assert bag_of_words(train, train[:2]).scores["accuracy"] == 1

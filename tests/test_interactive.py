@@ -1,7 +1,8 @@
 """The interactive figures: what they hold is what the model computes, and they work in a browser.
 
 The second half puts each figure into a notebook, renders it as the book does, opens the page in headless
-Chromium, and uses it by keyboard and mouse. It is skipped where no Chromium (or Chrome) is installed.
+Chromium, and uses it by keyboard and mouse; and so with the figures that the chapters store. It is skipped
+where no Chromium (or Chrome) is installed.
 """
 
 import itertools
@@ -30,6 +31,7 @@ TEXT, PAIR = "The old ferry sank.", "Nobody was on it."
 SENTENCE = "A ferryman sank in the river."
 PAIRS = [(TEXT, PAIR), ("It was old.", "The river was </script> wide."), ("On the river.", "In it.")]
 L, A = 2, 3
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PATIENCE = 20_000  # milliseconds that a busy machine may take to draw
 
 
@@ -284,18 +286,51 @@ def test_a_model_without_attentions_gets_a_clear_error(model, tokenizer):
         interactive.attention_explorer(Silent(), tokenizer, TEXT)
 
 
+# ---- What the chapters store ----
+
+
+def stored_figures(path):
+    """The cells of a chapter that show an interactive figure, and what they store of it."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    outputs = ((cell, output) for cell in cells for output in cell.get("outputs", []))
+    return [(cell, output) for cell, output in outputs if interactive.MIME_TYPE in output.get("data", {})]
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_the_figures_of_a_chapter_weigh_at_most_two_megabytes(path):
+    stored = [output["data"] for _, output in stored_figures(path)]
+    assert all(set(data) == {interactive.MIME_TYPE, "image/png", "text/plain"} for data in stored)
+    weights = [
+        len(json.dumps(data[kind])) for data in stored for kind in (interactive.MIME_TYPE, "image/png")
+    ]
+    assert sum(weights) < interactive.LARGEST
+
+
+def test_the_chapters_that_speak_of_a_figure_have_it():
+    made_in = {
+        name: {path.stem[:2] for path in CHAPTERS for _, output in stored_figures(path)
+               if output["data"][interactive.MIME_TYPE]["name"] == name}
+        for name in ("attention_explorer", "wordpiece_stepper", "embedding_sum", "mask_painter",
+                     "next_sentence_builder")
+    }  # fmt: skip
+    assert {"01", "05", "08"} <= made_in["attention_explorer"] and {"01", "09"} <= made_in["mask_painter"]
+    assert "02" in made_in["wordpiece_stepper"] and "03" in made_in["embedding_sum"]
+    assert "10" in made_in["next_sentence_builder"]
+
+
 # ---- On a page of the book, in a browser ----
 
 
 @pytest.fixture(scope="module")
 def site(figures, tmp_path_factory):
-    """A book of one page with all the figures, rendered with the configuration of the real one."""
-    from nbformat import v4, write
+    """A book of two pages, all kinds of figures and those of the chapters, configured as the real one is."""
+    from nbformat import from_dict, v4, write
 
     folder = tmp_path_factory.mktemp("figures")
     (folder / "book").symlink_to(ROOT / "book")
     shutil.copy(ROOT / "_config.yml", folder)
-    (folder / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters: [{file: notebooks/figures}]\n")
+    pages = "[{file: notebooks/figures}, {file: notebooks/chapters}]"
+    (folder / "_toc.yml").write_text(f"format: jb-book\nroot: index\nchapters: {pages}\n")
     (folder / "index.md").write_text("# Start\n\nA page without figures.\n")
     cells = [v4.new_markdown_cell("# Figures\n\n" + "A long way down.\n\n" * 40)]
     for name, figure in figures.items():
@@ -308,11 +343,17 @@ def site(figures, tmp_path_factory):
         cells.append(
             v4.new_code_cell("draw()", outputs=[output], execution_count=1, metadata={"mystnb": settings})
         )
+    of_chapters = [v4.new_markdown_cell("# Figures of the chapters")]
+    for path in CHAPTERS:
+        for cell, _ in stored_figures(path):
+            source = {"source": "".join(cell["source"]), "outputs": [from_dict(o) for o in cell["outputs"]]}
+            of_chapters.append(v4.new_markdown_cell(f"## {path.stem}"))
+            of_chapters.append(v4.new_code_cell(execution_count=1, metadata=cell["metadata"], **source))
     (folder / "notebooks").mkdir()
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    write(
-        v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), folder / "notebooks" / "figures.ipynb"
-    )
+    for name, page in (("figures", cells), ("chapters", of_chapters)):
+        notebook = v4.new_notebook(cells=page, metadata={"kernelspec": kernel})
+        write(notebook, folder / "notebooks" / f"{name}.ipynb")
     name = "jupyter-book"
     command = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     assert command, "jupyter-book is not installed: pip install -r requirements.txt"
@@ -362,12 +403,12 @@ class Opened:
 
 @pytest.fixture
 def opened(browser, site):
-    """Opens the page; afterwards there must have been no error and no request to another place."""
+    """Opens a page; afterwards there must have been no error and no request to another place."""
     pages = []
 
-    def open_page(**settings):
+    def open_page(name="figures", **settings):
         settings = {"viewport": {"width": 1280, "height": 844}} | settings
-        pages.append(Opened(browser, (site / "notebooks" / "figures.html").as_uri(), **settings))
+        pages.append(Opened(browser, (site / "notebooks" / f"{name}.html").as_uri(), **settings))
         return pages[-1]
 
     yield open_page
@@ -540,6 +581,32 @@ def test_narrow_and_dark_nothing_sticks_out_and_all_is_accessible(opened):
     found = axe.run(opened.page, context=".interactive-figure", options=AXE_OPTIONS).response
     serious = [v["id"] for v in found["violations"] if v["impact"] in ("serious", "critical")]
     assert serious == []
+
+
+# Another choice, by a key that works in Chromium whatever is chosen now.
+OTHER = """control => control.matches("select") ? (control.selectedIndex ? "ArrowUp" : "ArrowDown")
+                              : (control.value === control.max ? "Home" : "End")"""
+
+
+def test_every_control_in_the_chapters_works_by_keyboard_on_a_narrow_page(opened):
+    from playwright.sync_api import expect
+
+    opened = opened("chapters", viewport={"width": 390, "height": 844})
+    names = [
+        output["data"][interactive.MIME_TYPE]["name"]
+        for path in CHAPTERS
+        for _, output in stored_figures(path)
+    ]
+    assert opened.page.locator(".interactive-figure").count() == len(names) >= 7
+    for number, name in enumerate(names):
+        figure = opened.figure(number)
+        drawn, controls = figure.locator("svg"), figure.locator("select, input").all()
+        assert figure.locator(".message_marks text").first.text_content() and len(controls) >= 2
+        for control in controls:
+            before = drawn.text_content()
+            control.press(control.evaluate(OTHER))
+            expect(drawn, f"{name}, figure {number}").not_to_have_text(before, timeout=PATIENCE)
+    assert opened.page.evaluate(STICKING_OUT) == []
 
 
 def test_libraries_come_when_a_figure_comes_near(opened):

@@ -24,6 +24,7 @@ from bert_edu import (
     BertForTokenClassification,
     BertModel,
     BertTokenizer,
+    introspection,
     tokenization,
     train_wordpiece,
 )
@@ -330,6 +331,29 @@ def test_chapter_7_model():
     nn.init.trunc_normal_(theirs, std=0.02, a=-0.04, b=0.04, generator=torch.Generator().manual_seed(1))
     levels = torch.linspace(0, 1, 21)
     same(mine.quantile(levels), theirs.quantile(levels), 1e-3)
+
+
+def test_chapter_8_inspecting():
+    """`observe` sees what `record` sees, and `walk` stops at the module that `compare` names."""
+    found = chapter("08_inspecting")
+    model = BertModel(ODD).eval()
+    randomise(model)
+    inputs = batch(ODD)
+    with torch.no_grad(), introspection.record(model, keep=True) as recording, found.observe(model) as seen:
+        model(**inputs)
+    rows = [row for row in recording.rows if row.name]  # the model itself gives out no tensor
+    assert [name for name, _ in seen] == [row.name for row in rows]
+    assert all(torch.equal(tensor, row.tensor) for (_, tensor), row in zip(seen, rows))
+    for name in (
+        "embeddings.norm",
+        "encoder.layers.1.attention.output",
+        "encoder.layers.0.feed_forward.expand",
+    ):
+        mine = copy.deepcopy(model)
+        with torch.no_grad():
+            mine.get_submodule(name).bias[3] += 0.1
+        first = next(module for module, apart in found.walk(mine, model, inputs) if apart > 0)
+        assert first == name == introspection.compare(mine, model, inputs).first.mine
 
 
 def test_chapter_9_pretraining_data():

@@ -667,6 +667,8 @@ def test_best_null_threshold_by_hand():
     assert (
         best_null_threshold(examples[:4], predictions[:4]) == 0.5
     )  # as good as answering all, and closer to 0
+    # -5.5 is as good as answering all, which is closer to 0
+    assert best_null_threshold([right, none, right], [prediction(n, "w1") for n in (-6.0, -5.0, -1.0)]) == 0
     assert (
         best_null_threshold([right, right, none], [predictions[n] for n in (3, 4, 0)]) == 8.0
     )  # all answered

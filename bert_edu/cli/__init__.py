@@ -1,6 +1,6 @@
 """The program `bert-edu`."""
 
-from . import finetuning, pretraining  # noqa: F401 -- they add their commands to the program
+from . import bench, doctor, finetuning, grading, pretraining  # noqa: F401 -- they add their commands
 from .program import app
 
 

@@ -12,6 +12,10 @@ def doctor_command():
     """Look at Python, packages, kernel, processor, GPU and folders, and say what to do about what is wrong.
 
     Ends with exit code 1 if something is wrong. Put its output into a report of a problem.
+
+    \b
+    Examples:
+      bert-edu doctor
     """
     print(f"bert-edu {__version__}")
     wrong = 0

@@ -1,9 +1,10 @@
 """pretrain, tokenizer, evaluate mlm, fill-mask: from raw text to a model that fills gaps (chapters 2, 11)."""
 
 import json
+import os
 import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,8 +21,17 @@ from ..embeddings import repeat_positions, start_from_sinusoids
 from ..heads import BertForPreTraining
 from ..pretrained import WEIGHTS_FILE, read_json
 from ..tokenization import BACKEND_FILE, MASK, VOCABULARY_FILE, BertTokenizer
+from ..training import distributed
 from ..training.checkpoint import list_checkpoints
-from ..training.loop import METRICS_FILE, OPTIMIZERS, SCHEDULES, Recipe, choose_device, pretrain
+from ..training.loop import (
+    METRICS_FILE,
+    OPTIMIZERS,
+    SCHEDULES,
+    Recipe,
+    TrainingError,
+    choose_device,
+    pretrain,
+)
 from ..training.metrics import evaluate_pretraining
 from ..training.preparation import (
     RUN_FILE,
@@ -59,6 +69,7 @@ MAY_CHANGE = {
     "evaluate_every",
     "tensorboard",
     "workers",
+    "checkpointing",
 }
 
 
@@ -134,8 +145,23 @@ def pretrain_command(
         int, typer.Option(min=5, metavar="N", help="Tokens in one forward and backward pass.")
     ] = Recipe.batch_tokens,
     accumulate: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Such passes that make one step of the optimiser.")
-    ] = Recipe.accumulate,
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Such passes that make one step of the optimiser, over all processes.",
+            show_default="1, or one for each shard",
+        ),
+    ] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Parts that the text is dealt into, so that up to N processes can share it (torchrun).",
+            show_default="as many as there are processes",
+        ),
+    ] = None,
     learning_rate: Annotated[
         float, typer.Option(metavar="X", help="The highest one.")
     ] = Recipe.learning_rate,
@@ -211,6 +237,13 @@ def pretrain_command(
             help="Compile the model: a minute at the start, then faster on a GPU. All batches get one shape.",
         ),
     ] = Recipe.compile,
+    checkpointing: Annotated[
+        bool,
+        typer.Option(
+            "--checkpointing",
+            help="Less memory for a third more work: part of a step is computed twice instead of being kept.",
+        ),
+    ] = Recipe.checkpointing,
     tensorboard: Annotated[
         bool,
         typer.Option(
@@ -233,6 +266,10 @@ def pretrain_command(
     step and saves; --resume goes on from there, or from the last checkpoint if the program was killed. A run
     by --max-steps that was interrupted ends with the same weights, bit by bit, as one that was not.
 
+    Several GPUs or machines share a run under PyTorch's torchrun; --batch-tokens times --accumulate is a step
+    of all of them together. A process that dies ends the others; with --max-restarts N and --resume they
+    start again from the last checkpoint. One that only stalls is given up after 10 minutes.
+
     \b
     Examples:
       bert-edu pretrain --out first
@@ -240,6 +277,8 @@ def pretrain_command(
       bert-edu pretrain --out novels --corpus novels/ --preset mini --vocab-size 8192 --max-steps 20000
       bert-edu pretrain --out longer --init novels --corpus novels/ --max-length 512 --batch-tokens 8192 \\
           --max-steps 2000 --learning-rate 0.0003
+      torchrun --nproc-per-node 8 --max-restarts 3 -m bert_edu pretrain --out large --resume \\
+          --corpus novels/ --preset base --shards 16 --batch-tokens 8192 --max-steps 20000
 
     \b
     What the folder holds at the end:
@@ -249,41 +288,78 @@ def pretrain_command(
       checkpoints/, ids/ what --resume needs
     """
     options = {name: value for name, value in context.params.items() if name not in ("out", "resume")}
+    with distributed.together(device):
+        _pretrain(context, out, options, resume)
+
+
+def _pretrain(context: typer.Context, out: Path, options: dict, resume: bool):
+    """What each process does; under `torchrun` the first one alone reads the text, writes and speaks."""
+    resume, options, recipe = distributed.once(lambda: _begin(context, out, options, resume))
+    with distributed.all_or_none():
+        if not (out / RUN_FILE).is_file():
+            raise FileNotFoundError(
+                f"process {distributed.rank()} sees no {RUN_FILE} in {out}, where process 0 wrote it: all "
+                f"machines must see the same folder"
+            )
+        prepared = open_prepared(out)
+    seed_everything(recipe.seed)
+    model = _initial_model(options, len(prepared.tokenizer))
+    first = distributed.is_first()
+    valid_batches = _held_out(prepared, options) if first else None
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    place, count = choose_device(recipe.device), distributed.world_size()
+    if first:
+        where = f"{place}, in {count} processes" if count > 1 else f"{place}"
+        say(f"training {parameters:,} parameters on {where}; Ctrl-C stops and saves")
+    try:
+        with _progress_bar(recipe) if first else nullcontext() as progress:
+            evaluation = pretrain(
+                model,
+                prepared.tokenizer,
+                prepared.train,
+                out,
+                recipe,
+                valid=valid_batches,
+                resume=resume,
+                tensorboard=options["tensorboard"] and first,
+                report=say if first else lambda line: None,
+                progress=progress,
+            )
+    except TrainingError:  # the same in all processes
+        if first:
+            raise
+        distributed.leave_the_word()
+    if not first:
+        return
+    if valid_batches and not evaluation:  # it was over already
+        evaluation = evaluate_pretraining(model, valid_batches, prepared.tokenizer)
+    show({"model": str(out)} | evaluation | {"vocab_size": len(prepared.tokenizer)}, as_json=False)
+
+
+def _begin(context: typer.Context, out: Path, options: dict, resume: bool) -> tuple[bool, dict, Recipe]:
+    """Makes the folder ready, and says whether a run is to be resumed, with which options and recipe."""
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0 and not resume:
+        raise ValueError(
+            "torchrun --max-restarts needs --resume, with which processes that start again go on from the "
+            "last checkpoint"
+        )
     resume = resume and (out / RUN_FILE).is_file()
     if resume:
-        prepared = open_prepared(out)
-        options = _resumed_options(context, options, prepared)
+        options = _resumed_options(context, options, open_prepared(out))
     else:
         _refuse_to_replace(out)
         _refuse_contradictions(options)
+        options = options | {"shards": options["shards"] or distributed.world_size()}
+    options["shards"] = options["shards"] or 1  # runs that are older than the option had one
+    options["accumulate"] = options["accumulate"] or options["shards"]
     if options["max_steps"] is None and options["max_seconds"] is None:
         options["max_seconds"] = DEFAULT_SECONDS
     chosen = {field.name: options[field.name] for field in fields(Recipe) if field.name in options}
     recipe = Recipe(betas=(Recipe.betas[0], options["beta2"]), **chosen)
+    distributed.own_shards(recipe.shards)  # refused before the text is read
     if not resume:
-        prepared = _prepare_new_run(out, options)
-
-    seed_everything(recipe.seed)
-    model = _initial_model(options, len(prepared.tokenizer))
-    valid_batches = _held_out(prepared, options)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    say(f"training {parameters:,} parameters on {choose_device(recipe.device)}; Ctrl-C stops and saves")
-    with _progress_bar(recipe) as progress:
-        evaluation = pretrain(
-            model,
-            prepared.tokenizer,
-            prepared.train,
-            out,
-            recipe,
-            valid=valid_batches,
-            resume=resume,
-            tensorboard=options["tensorboard"],
-            report=say,
-            progress=progress,
-        )
-    if valid_batches and not evaluation:  # it was over already
-        evaluation = evaluate_pretraining(model, valid_batches, prepared.tokenizer)
-    show({"model": str(out)} | evaluation | {"vocab_size": len(prepared.tokenizer)}, as_json=False)
+        _prepare_new_run(out, options)
+    return resume, options, recipe
 
 
 def _resumed_options(context: typer.Context, options: dict, prepared: Prepared) -> dict:

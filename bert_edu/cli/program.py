@@ -20,7 +20,7 @@ from ..mini import FOLDER as MINI_FOLDER
 from ..training.loop import TrainingError
 
 # Raised with a message that is meant for whoever sits at the keyboard.
-EXPECTED = (ValueError, OSError, SafetensorError, TrainingError)
+EXPECTED = (ValueError, OSError, MemoryError, SafetensorError, TrainingError)
 
 
 class Program(TyperGroup):

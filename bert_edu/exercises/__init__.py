@@ -8,7 +8,22 @@ what is asked, each `hint("rotate")` opens one more of three hints, `quiz(4)` as
 import difflib
 from pathlib import Path
 
-from . import chapter_02, chapter_03, chapter_04, chapter_05, chapter_06, chapter_07
+from . import (
+    chapter_02,
+    chapter_03,
+    chapter_04,
+    chapter_05,
+    chapter_06,
+    chapter_07,
+    chapter_08,
+    chapter_09,
+    chapter_10,
+    chapter_11,
+    chapter_12,
+    chapter_13,
+    chapter_14,
+    chapter_15,
+)
 from .engine import Exercise, Report, examine, indented
 from .quizzes import QUIZZES
 from .sandbox import load_file
@@ -29,7 +44,22 @@ __all__ = [
     "your_part",
 ]
 
-CHAPTERS = {2: chapter_02, 3: chapter_03, 4: chapter_04, 5: chapter_05, 6: chapter_06, 7: chapter_07}
+CHAPTERS = {
+    2: chapter_02,
+    3: chapter_03,
+    4: chapter_04,
+    5: chapter_05,
+    6: chapter_06,
+    7: chapter_07,
+    8: chapter_08,
+    9: chapter_09,
+    10: chapter_10,
+    11: chapter_11,
+    12: chapter_12,
+    13: chapter_13,
+    14: chapter_14,
+    15: chapter_15,
+}
 EXERCISES = {entry.name: entry for module in CHAPTERS.values() for entry in module.EXERCISES}
 
 _opened: dict[str, int] = {}  # how many hints of an exercise have been shown

@@ -6,6 +6,7 @@ message that is the lesson. What is right is worked out here, in the process of 
 in a child (see `sandbox`).
 """
 
+import importlib
 import inspect
 import textwrap
 from collections.abc import Callable
@@ -38,6 +39,7 @@ class Exercise:
         operations: PyTorch's operations that it must not use.
         wants: "function" or "class".
         changes_input: whether the answer is meant to change what it is given.
+        loads: modules that an answer needs and that take seconds to load: loaded before its time begins.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Exercise:
     operations: tuple[str, ...] = ()
     wants: str = "function"
     changes_input: bool = False
+    loads: tuple[str, ...] = ()
 
     @property
     def heading(self) -> str:
@@ -248,6 +251,8 @@ def examine(exercise: Exercise, load: Callable, *, seed: int = 0, seconds: float
         seed: of all random numbers and sizes. `check` uses 0; who grades may choose.
         seconds: the answer's time, for all mechanisms together.
     """
+    for module in exercise.loads:
+        importlib.import_module(module)
     mechanisms = exercise.all_mechanisms()
     report = Report(exercise, [Finding(inspect.getdoc(mechanism)) for mechanism in mechanisms])
     limits = dict(finished=exercise.finished, operations=exercise.operations, seconds=seconds)
