@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import tokenizers
 import torch
@@ -444,6 +445,18 @@ def by_names(state):
     return {name: tensor for name, tensor in state.items() if published_names(name)}
 
 
+def step_by_optimizer(parameters, state, t, learning_rate):
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    torch.optim.AdamW(parameters, lr=learning_rate).step()
+
+
+def scores_by_library(matrix):
+    from bert_edu.finetuning.metrics import classification_scores
+
+    places = np.argwhere(matrix).tolist()
+    return classification_scores([row for row, _ in places], [column for _, column in places])
+
+
 OURS, TORCHS = "bert_edu.attention.scaled_dot_product_attention", "PyTorch's softmax"
 REFUSED = {
     "imported before": ("attention_mended", by_the_package(scaled_dot_product_attention), OURS),
@@ -478,6 +491,8 @@ REFUSED = {
         "PyTorch's log_softmax",
     ),
     "fused": ("attention_mended", by_fused_kernel, "PyTorch's scaled_dot_product_attention"),
+    "an optimiser": ("bare_step", step_by_optimizer, "torch.optim"),
+    "the scores": ("scores_from", scores_by_library, "bert_edu.finetuning.metrics"),
     "whole layer": ("attention_mended", by_layer, "PyTorch's multi_head_attention_forward"),
 }
 

@@ -198,7 +198,7 @@ def test_a_sheet_is_read_without_running_it(tmp_path):
         tmp_path / "a.ipynb",
         ["student = 'An\\nna'\n", "open_answer = '''Because.'''"],
         "quiz_answers = 'abc'\nif True:\n    def rotate(): pass\nfor rotated in []: pass",
-        "%pip install x\n!ls\nrotate = 1\nf = lambda inner: 0",
+        "%pip install x\n!ls\nrotate = 1\nf = [inner for inner in ()]",
         "def (",
         "def look_up_gradient(): hidden = 1",
     )

@@ -62,4 +62,4 @@ def exercise_part(entry: dict) -> list[str]:
 
 
 def text(value) -> str:
-    return str(value)
+    return html.escape(str(value))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..exercises import CHAPTERS, EXERCISES
 
+INNER = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)  # names of their own
 LARGEST = 100 << 20  # bytes of a notebook, outputs included
 OPEN_ANSWER = "Write here, in a few sentences."  # what stands in the sheet until there is an answer
 
@@ -113,7 +114,7 @@ def names_bound(source: str) -> set[str]:
         elif isinstance(node, ast.Name):
             if isinstance(node.ctx, ast.Store):
                 names.add(node.id)
-        elif not isinstance(node, ast.Lambda):
+        elif not isinstance(node, INNER):
             open_nodes += ast.iter_child_nodes(node)
     return names
 

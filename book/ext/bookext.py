@@ -1,7 +1,7 @@
 """What the rendered book needs beyond Jupyter Book itself.
 
 - ``repo:`` and ``colab:`` links, made from the repository's address in ``_config.yml``, its only place:
-  ``<repo:README.md>``, ``[try it](colab:notebooks/04_attention.ipynb)``.
+  ``<repo:README.md>``, ``[try it](colab:notebooks/04_attention.ipynb)``. Links to sheets become such.
 - Hidden code cells under their own titles, and equations that can be scrolled with the keyboard.
 - A bibliography that names papers as the text does, "Vaswani et al., 2017", and that screen readers can read.
 """
@@ -30,6 +30,11 @@ def add_repository_links(app, config):
         "repo": {"url": repository + file, "title": "{{path}}"},
         "colab": {"url": colab + file, "title": "Open in Colab"},
     }
+
+
+def open_sheets_in_colab(app, docname, source):
+    """An exercise sheet is no page of the book: a chapter's link to its sheet opens that in Colab."""
+    source[0] = re.sub(r"\]\(exercises/(\w+\.ipynb)\)", r"](colab:notebooks/exercises/\1)", source[0])
 
 
 def title_hidden_cells(app, doctree):
@@ -115,6 +120,7 @@ def write_factories(app, what, name, obj, options, signature, annotation):
 
 def setup(app):
     app.connect("config-inited", add_repository_links, priority=100)  # before MyST reads its configuration
+    app.connect("source-read", open_sheets_in_colab)
     app.connect("doctree-read", title_hidden_cells)
     app.connect("html-page-context", mend_accessibility)
     app.connect("autodoc-skip-member", skip_bare_fields)

@@ -27,7 +27,10 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
 # Paper, margins and the number at the foot; how the page itself looks in print is book/static/custom.css's business.
 PAPER = """
-@page { size: A4; margin: 17mm 17mm 20mm; @bottom-center { content: counter(page); font: 9pt sans-serif; color: #555; } }
+@page {
+    size: A4; margin: 17mm 17mm 20mm;
+    @bottom-center { content: counter(page); color: #555; font: 9pt sans-serif; }
+}
 :root { counter-reset: page %d; }
 """
 # Charts and formulas are drawn by scripts; until they have, there is nothing to print.
@@ -89,7 +92,9 @@ def build() -> Path:
 
 def print_page(browser, address: str, file: Path, start: int) -> tuple[str, int]:
     """Prints one address into `file`, with the first sheet numbered `start` + 1; its title and its length."""
-    page = browser.new_page(color_scheme="light", reduced_motion="reduce")  # what moves stands still at its end
+    page = browser.new_page(
+        color_scheme="light", reduced_motion="reduce"
+    )  # what moves stands still at its end
     page.goto(address)
     page.evaluate(DRAWN)
     page.wait_for_load_state("networkidle")
@@ -147,7 +152,9 @@ def print_book(site: Path, root: str, parts, folder: Path) -> list[Printed]:
             return title, file, start, length
 
         after_cover = add(root, (site / f"{root}.html").as_uri(), 0)
-        contents.write_text(contents_page(parts, printed, site), encoding="utf-8")  # only to see how long it is
+        contents.write_text(
+            contents_page(parts, printed, site), encoding="utf-8"
+        )  # only to see how long it is
         start = add("contents", contents.as_uri(), after_cover)
         for name in names:
             start = add(name, (site / f"{name}.html").as_uri(), start)
@@ -191,7 +198,9 @@ def place(writer: PdfWriter, sheet: int, left=None, top=None) -> ArrayObject:
     """A destination: this far from the left and the bottom of the sheet, its top if nothing is said."""
     page = writer.pages[sheet]
     numbers = [left or 0, page.mediabox.top if top is None else top]
-    return ArrayObject([page.indirect_reference, NameObject("/XYZ"), *map(FloatObject, numbers), NullObject()])
+    return ArrayObject(
+        [page.indirect_reference, NameObject("/XYZ"), *map(FloatObject, numbers), NullObject()]
+    )
 
 
 def lead_links_inside(writer: PdfWriter, page: Printed, reader: PdfReader, printed, site: Path):
@@ -234,7 +243,9 @@ def make(out: Path, site: Path, toc: Path = ROOT / "_toc.yml") -> int:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path, help="the file to write")
     parser.add_argument("--site", type=Path, help="the folder of a built book; without it the book is built")
     arguments = parser.parse_args()

@@ -53,6 +53,7 @@ def all_heads_at_once(
     log="safe",
     count="real tokens",
     ask=False,
+    hidden_from_model=True,
     remove=True,
 ):
     """A tensor (B, A, T, T) for each layer."""
@@ -65,7 +66,8 @@ def all_heads_at_once(
             if name.endswith("query_key_value"):
                 handles.append(module.register_forward_hook(lambda m, i, out: outputs.append(out)))
         with torch.no_grad():
-            result = model(**batch, output_attentions=ask)
+            inputs = batch if hidden_from_model else {"input_ids": batch["input_ids"]}
+            result = model(**inputs, output_attentions=ask)
         if remove:
             for handle in handles:
                 handle.remove()
@@ -75,7 +77,7 @@ def all_heads_at_once(
             outputs.reverse()
         found = []
         for number, output in enumerate(outputs):
-            if split == "heads":
+            if split in ("heads", "one mean"):
                 three = output.unflatten(-1, (3, A, D)).permute(2, 0, 3, 1, 4)  # (3, B, A, T, D)
             elif split == "components":
                 three = output.unflatten(-1, (3, D, A)).permute(2, 0, 4, 1, 3)
@@ -134,6 +136,7 @@ def head_by_head(
     log="safe",
     count="real tokens",
     ask=False,
+    hidden_from_model=True,
     remove=True,
 ):
     """A query at a time, from what the chapter's `observe` has seen."""
@@ -144,16 +147,17 @@ def head_by_head(
         D = H // A
         shown = batch["attention_mask"].tolist()
         with torch.no_grad(), observe(model, remove) as seen:
-            asked = model(**batch, output_attentions=True).attentions if ask else model(**batch)
+            mask_for_model = batch["attention_mask"] if hidden_from_model else None
+            result = model(batch["input_ids"], attention_mask=mask_for_model, output_attentions=ask)
         kept = {name: tensor for name, tensor in seen if "query_key_value" in name}
         kept = list(kept.values())
-        result = torch.zeros(L, A)
+        entropy_of = torch.zeros(L, A)
         for layer in range(L):
             output = kept[{"all": layer, "last": L - 1, "reversed": L - 1 - layer}[layers]]
             for head in range(A):
                 places = {}
                 for number, part in enumerate("qkv"):
-                    if split == "heads":
+                    if split in ("heads", "one mean"):
                         start = number * H + head * D
                         places[part] = list(range(start, start + D))
                     elif split == "components":
@@ -170,7 +174,7 @@ def head_by_head(
                             scores[:, j] += HIDE
                     shares = torch.softmax(scores, 1)
                     if ask:
-                        shares = asked[layer][b, head]
+                        shares = result.attentions[layer][b, head]
                     entropies = []
                     for i in range(len(shares)):
                         terms = []
@@ -197,10 +201,10 @@ def head_by_head(
                     number = sum(every) / sum(map(len, shown))
                 else:
                     number = sum(every) / len(every)
-                result[layer, head] = number
+                entropy_of[layer, head] = number
             if split == "one mean":
-                result[layer] = result[layer].mean()
-        return result
+                entropy_of[layer] = entropy_of[layer].mean()
+        return entropy_of
 
     return head_entropies
 
@@ -286,6 +290,8 @@ ENTROPIES = Answers(
         "padded queries count": mistake("Padded queries count", count="everything"),
         "row by row": mistake("Each row has the same weight", count="row by row"),
         "divided by T": mistake("You divide by T, padding included", count="T below"),
+        "the model without its mask": mistake("Other ids under the padding", hidden_from_model=False),
+        "all heads one mean": mistake("All heads have one number", split="one mean"),
         "asks for attention": mistake("You have asked the model", ask=True),
         "hooks left": mistake("hooks are left on the model", remove=False),
     },
@@ -534,10 +540,20 @@ def with_record(
             with torch.no_grad(), record(model) as seen:
                 model(batch.clone())
             rows = [row.sd for row in seen.rows]
+        if passes == "on what was overwritten":
+            with torch.no_grad(), record(model) as seen:
+                model(hidden)
+            rows = [row.sd for row in seen.rows]
+        own_memory = len({tensor.data_ptr() for _, tensor in kept}) == len(kept)
         if which == "memory":
-            return len({tensor.data_ptr() for _, tensor in kept}) == len(kept)
+            return own_memory
         right = [abs(t.std(correction=0).item() - sd) < 1e-4 for (_, t), sd in zip(kept, rows, strict=True)]
-        answer = {"all": all(right), "last": right[-1], "first": right[0]}[which]
+        answer = {
+            "all": all(right),
+            "last": right[-1],
+            "first": right[0],
+            "all, and memory": all(right) and own_memory,
+        }[which]
         return not answer if tells == "the opposite" else answer
 
     return tells_the_truth
@@ -572,19 +588,23 @@ def with_own_hooks(
             if passes == "two":
                 hang()
                 model(batch + 0)
+            if passes == "on what was overwritten":
+                hang()
+                model(given)
         if remove:
             for handle in handles:
                 handle.remove()
         if tells == "always":
             return bool(len(kept))
         lies = 0
-        places = {"all": range(len(noted)), "last": [-1], "first": [0], "memory": []}[which]
+        every = range(len(noted))
+        places = {"all": every, "last": [-1], "first": [0], "memory": [], "all, and memory": every}[which]
         for place in places:
             if not torch.allclose(kept[place][1], noted[place], atol=1e-6):
                 lies += 1
-        if which == "memory":
+        if "memory" in which:
             owners = [tensor.untyped_storage().data_ptr() for _, tensor in kept]
-            lies = len(owners) - len(set(owners))
+            lies += len(owners) - len(set(owners))
         return lies > 0 if tells == "the opposite" else lies == 0
 
     return tells_the_truth
@@ -620,6 +640,8 @@ TRUTH = Answers(
         "last alone": mistake("You compare the last tensor alone", which="last"),
         "first alone": mistake("compare all of them", which="first"),
         "own notes overwritten": mistake("Of the colleague's observer you say True", notes="afterwards"),
+        "memory as well": mistake("Two modules that give out one tensor are no lie", which="all, and memory"),
+        "on what was overwritten": mistake("a second pass what the first", passes="on what was overwritten"),
         "two passes": mistake("You compare two different passes", passes="two"),
         "batch overwritten": mistake("changes its third argument in place", batch_as="it is"),
         "hooks left": mistake("hooks are left on the model", remove=False),

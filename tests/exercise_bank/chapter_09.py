@@ -30,7 +30,7 @@ def by_lengths(
         while sum(kept) > room:
             first_gives = kept[0] >= kept[1] if equal == "first" else kept[0] > kept[1]
             kept[0 if first_gives else 1] -= 1
-        result = {}
+        result, last = {}, torch.zeros(0)
         pairs = [("first", first, kept[0]), ("second", second, kept[1])]
         for name, ids, length in pairs if order == "first" else pairs[::-1]:
             gone = len(ids) - length
@@ -43,6 +43,9 @@ def by_lengths(
                 below = torch.zeros(gone)
             elif coins == "one":
                 below = below[:1].expand(gone)
+            elif coins == "shared" and name == "second" and gone and len(last):
+                below = last[torch.arange(gone) % len(last)]
+            last = below
             front = int(below.sum())
             if front_if == "above":
                 front = gone - front
@@ -76,12 +79,15 @@ def token_by_token(
             else:
                 which = 0 if left[0] > left[1] or (equal == "first" and left[0] == left[1]) else 1
             to_go[which] += 1
-        copies = [list(first), list(second)]
+        copies, shared = [list(first), list(second)], []
         for which in (0, 1) if order == "first" else (1, 0):
             ids = copies[which]
             numbers = torch.rand(to_go[which], generator=generator).tolist() if to_go[which] else []
             if draws == "always" and not numbers:
                 torch.rand(1, generator=generator)
+            if coins == "shared" and shared:
+                numbers = [shared[place % len(shared)] for place in range(len(numbers))]
+            shared = numbers
             for number in numbers:
                 draw = numbers[0] if coins == "one" else number
                 from_front = draw < 0.5 if front_if == "below" else draw >= 0.5
@@ -130,6 +136,7 @@ CUT = Answers(
         "one coin": mistake("One draw decides for the whole list", coins="one"),
         "front and back swapped": mistake("Front and back have changed places", front_if="above"),
         "second list first": mistake("You draw for the second list first", order="second"),
+        "the same draws for both": mistake("the second has draws of its own", coins="shared"),
         "always a draw": mistake("none for a list that gives up nothing", draws="always"),
     },
     two_at_once=(dict(equal="first", coins="none, back"), "first of equals"),
