@@ -1,6 +1,8 @@
 """Writes the book's page of results, book/results.md, from the files in results/: no number is typed.
 
 python benchmarks/results_page.py
+
+The README's table of results is written too.
 """
 
 import json
@@ -11,6 +13,9 @@ from train_mini import results_table
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "book" / "results.md"
+README = ROOT / "README.md"
+README_BEGINS = "<!-- results: made by benchmarks/results_page.py -->\n"
+README_ENDS = "<!-- end of results -->"
 BEGINNING = """# Results, and how to reproduce them
 
 Every number on this page, and every measured number in the chapters, comes from a file in the folder
@@ -24,6 +29,7 @@ the table says so.
 WHAT = {
     "bench": "all that `bert-edu bench` measures, beside `transformers`, on two threads",
     "batch_and_learning_rate": "tokens a step against the learning rate (chapter 11)",
+    "cost_grows": "tokens a second against length, batch, model, checkpointing and processes (chapter 16)",
     "finetuning": "the shipped model fine-tuned on well-known tasks",
     "finetuning_speed": "fine-tuning a classifier beside `transformers`",
     "finetuning_tasks": "the shipped model on the book's own tasks",
@@ -240,6 +246,58 @@ Measured on {" and ".join(sorted(machines))} with {" and ".join(sorted(numbers, 
 {table(["file", "what", "command", "date"], rows)}"""
 
 
+def readme(text: str, results: dict[str, dict]) -> str:
+    """The README with its table of results made anew."""
+    before, rest = text.split(README_BEGINS)
+    after = rest.split(README_ENDS)[1]
+    figures = {name: result["figures"] for name, result in results.items()}
+    return f"{before}{README_BEGINS}\n{most_important(figures)}\n{README_ENDS}{after}"
+
+
+def most_important(figures: dict) -> str:
+    """A dozen results in one table."""
+    live, mini = figures["live_run"], figures["mini_model"]
+    rows = [
+        [
+            "chapter 11's model, from random weights on two cores",
+            "hidden words of the documentation",
+            f"{mean_and_sd([run['mask_accuracy'] for run in live['runs']])} %",
+            f"{100 * live['baselines']['right bigram']:.1f} % (best bigram)",
+        ]
+    ]
+    held_out = mini["wikipedia, 512 tokens"]
+    rows.append(
+        [
+            "the model that comes along",
+            "hidden words of Wikipedia",
+            f"{100 * held_out['mask_accuracy']:.1f} %",
+            f"{100 * held_out['baselines']['two-sided trigram']:.1f} % (two-sided trigram)",
+        ]
+    )
+    for name, found in figures["finetuning"].items():
+        metric, side = found["main_metric"], found.get("test", found["development"])
+        best = max(found["baselines"], key=lambda baseline: found["baselines"][baseline][metric])
+        where = "test" if "test" in found else "development"
+        rows.append(
+            [
+                "the same, fine-tuned",
+                f"{name}, {where}, {metric.replace('_', ' ')}",
+                f"{mean_and_sd(side[metric]['values'])} %",
+                f"{100 * found['baselines'][best][metric]:.1f} % ({best})",
+            ]
+        )
+    gpu = figures["gpu_speed"]["mini, 128 tokens"]
+    rows.append(
+        [
+            "training on a GPU",
+            "tokens a second beside `transformers`, both compiled",
+            f"{gpu['ratio']:.2f} times",
+            "1",
+        ]
+    )
+    return table(["what", "measured on", "result", "baseline"], rows)
+
+
 def stored_results() -> dict[str, dict]:
     """The contents of all files in results/, by their names."""
     return {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / "results").glob("*.json"))}
@@ -247,3 +305,4 @@ def stored_results() -> dict[str, dict]:
 
 if __name__ == "__main__":
     PAGE.write_text(page(stored_results()), encoding="utf-8")
+    README.write_text(readme(README.read_text(encoding="utf-8"), stored_results()), encoding="utf-8")

@@ -457,6 +457,12 @@ def scores_by_library(matrix):
     return classification_scores([row for row, _ in places], [column for _, column in places])
 
 
+def operations_by_package(config, batch, length, scored):
+    from bert_edu import costs
+
+    return costs.training_operations(config, rows=batch, length=length, scored=scored)
+
+
 OURS, TORCHS = "bert_edu.attention.scaled_dot_product_attention", "PyTorch's softmax"
 REFUSED = {
     "imported before": ("attention_mended", by_the_package(scaled_dot_product_attention), OURS),
@@ -493,6 +499,7 @@ REFUSED = {
     "fused": ("attention_mended", by_fused_kernel, "PyTorch's scaled_dot_product_attention"),
     "an optimiser": ("bare_step", step_by_optimizer, "torch.optim"),
     "the scores": ("scores_from", scores_by_library, "bert_edu.finetuning.metrics"),
+    "the count": ("step_flops", operations_by_package, "bert_edu.costs"),
     "whole layer": ("attention_mended", by_layer, "PyTorch's multi_head_attention_forward"),
 }
 

@@ -15,6 +15,14 @@ def test_the_page_is_made_from_the_files(results):
     assert results_page.PAGE.read_text(encoding="utf-8") == results_page.page(results)
 
 
+def test_the_readme_has_the_same_figures(results):
+    text = results_page.README.read_text(encoding="utf-8")
+    assert results_page.readme(text, results) == text
+    changed = copy.deepcopy(results)
+    changed["finetuning"]["figures"]["EWT"]["test"]["accuracy"]["values"][0] += 0.05
+    assert results_page.readme(text, changed) != text
+
+
 def test_every_file_says_how_it_came_about(results):
     for name, result in results.items():
         assert set(result) == {"command", "date", "machine", "versions", "figures"}, name

@@ -23,6 +23,7 @@ from . import (
     chapter_13,
     chapter_14,
     chapter_15,
+    chapter_16,
 )
 from .engine import Exercise, Report, examine, indented
 from .quizzes import QUIZZES
@@ -59,6 +60,7 @@ CHAPTERS = {
     13: chapter_13,
     14: chapter_14,
     15: chapter_15,
+    16: chapter_16,
 }
 EXERCISES = {entry.name: entry for module in CHAPTERS.values() for entry in module.EXERCISES}
 

@@ -137,8 +137,8 @@ def no_piece(answer, draw):
 def the_usual_tag(answer, draw):
     """the usual tag is the one that is asked for"""
     names = draw.shuffled(NAMES)
-    tags = draw.shuffled(range(7))[:4]
-    usual = names[draw.shuffled(number for number in range(1, 7) if names[number] != "O")[0]]
+    *tags, fifth, sixth, _ = draw.shuffled(range(7))  # no place has the usual tag
+    usual = names[sixth if names[fifth] == "O" else fifth]
     logits = draw_logits(draw, 4, tags)
     right = [usual, names[tags[1]], usual, names[tags[2]], usual]
     expect_data(

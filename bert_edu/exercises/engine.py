@@ -152,8 +152,8 @@ def expect_data(found, expected, message: str, *, suspects: dict | None = None):
         return
     for said, suspect in (suspects or {}).items():
         if as_lists(found) == as_lists(suspect):
-            raise Wrong(f"{said} Expected {expected}, found {found}.")
-    raise Wrong(f"{message} Expected {expected}, found {found}.")
+            raise Wrong(f"{said} Expected {expected!r}, found {found!r}.")
+    raise Wrong(f"{message} Expected {expected!r}, found {found!r}.")
 
 
 def as_lists(data):
