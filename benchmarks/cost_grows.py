@@ -88,7 +88,8 @@ def in_processes(steps: int = 30) -> list[dict]:
             command += ["--max-steps", str(steps), "--batch-tokens", str(TOKENS), "--accumulate", str(count)]
             subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
             lines = Path(folder, "run", "metrics.jsonl").read_text().splitlines()
-        speeds = [line["tokens_per_second"] for line in map(json.loads, lines) if line["step"] > 5]
+        steps_alone = [line for line in map(json.loads, lines) if "valid" not in line and line["step"] > 5]
+        speeds = [line["tokens_per_second"] for line in steps_alone]
         found.append({"processes": count, "tokens_per_second": round(statistics.median(speeds))})
     return found
 

@@ -139,10 +139,15 @@ def gradescope_zip(
 
 @gradescope_app.command("run")
 def gradescope_run(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="With the one notebook to grade.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder with one notebook to grade.")],
     chapter: Chapter,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="results.json.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")],
     seed: Annotated[int, typer.Option(min=1, metavar="N", help="Of the hidden numbers and sizes.")],
 ):
-    """Grade one upload and write Gradescope's results.json: what the zip's run_autograder calls."""
+    """Grade one upload and write Gradescope's results.json: what the zip's run_autograder calls.
+
+    \b
+    Example:
+      bert-edu gradescope run submission --chapter 4 --seed 7 --out results.json
+    """
     gradescope.run(folder, out, chapter=chapter, seed=seed)

@@ -2,8 +2,9 @@
 
 python book/tools/cover.py
 
-The words and their probabilities are the model's own. The animation is CSS inside the picture, without a script. It
-plays once, in under five seconds, and rests at its end; for a reader who asked for less motion it shows only the end.
+The words and their probabilities are the model's own. The animation is CSS inside the picture, without a
+script. It plays once, in under five seconds, and rests at its end; for a reader who asked for less motion it
+shows only the end.
 """
 
 from pathlib import Path
@@ -27,8 +28,13 @@ BAR = 80  # a bar that means 100 %
 PAPER, INK, QUIET, GOLD, BLUE, BOX = "#14243d", "#f4efe4", "#9fb3cf", "#f2b84b", "#7fb2f0", "#2a4671"
 
 STYLE = f"""
-text {{ font-family: system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif; fill: {INK}; }}
-.sentence text {{ font-family: ui-monospace, 'DejaVu Sans Mono', 'Liberation Mono', Menlo, Consolas, monospace; }}
+text {{
+  fill: {INK};
+  font-family: system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif;
+}}
+.sentence text {{
+  font-family: ui-monospace, 'DejaVu Sans Mono', 'Liberation Mono', Menlo, Consolas, monospace;
+}}
 .mask {{ opacity: 0; }}
 @media (prefers-reduced-motion: no-preference) {{
   .mask {{ animation: leave 0.5s 3.6s both; }}
@@ -69,6 +75,7 @@ height="{HEIGHT}" role="img">
 <style>{STYLE}</style>
 <rect width="{WIDTH}" height="{HEIGHT}" rx="20" fill="{PAPER}"/>
 <text x="{LEFT}" y="42" font-size="17" style="fill: {QUIET}">{CAPTION}</text>
+<text class="guess" x="{LEFT}" y="{FIRST_GUESS}" font-size="16" style="animation-delay: 1s">It guesses:</text>
 <g class="sentence" font-size="20">
 {sentence(found)}
 </g>
@@ -84,12 +91,14 @@ def sentence(found) -> str:
             (best, _), *_ = found[number - 1]
             width = len(GAP) * LETTER
             middle = at + width / 2
-            parts.append(
-                f'<rect x="{at - 2}" y="{LINE - 23}" width="{width + 4}" height="32" rx="7" fill="{BOX}" stroke="{GOLD}" '
-                f'stroke-width="1.5"/>\n<text class="mask" x="{at}" y="{LINE}" textLength="{width}" '
-                f'style="fill: {GOLD}">{GAP}</text>\n<text class="word" x="{middle:g}" y="{LINE}" '
-                f'text-anchor="middle" font-weight="700" style="fill: {GOLD}">{best}</text>'
-            )
+            parts += [
+                f'<rect x="{at - 2}" y="{LINE - 23}" width="{width + 4}" height="32" rx="7" '
+                f'fill="{BOX}" stroke="{GOLD}" stroke-width="1.5"/>',
+                f'<text class="mask" x="{at}" y="{LINE}" textLength="{width}" '
+                f'style="fill: {GOLD}">{GAP}</text>',
+                f'<text class="word" x="{middle:g}" y="{LINE}" text-anchor="middle" font-weight="700" '
+                f'style="fill: {GOLD}">{best}</text>',
+            ]
             at += width
         start = at + LETTER * (len(text) - len(text.lstrip()))
         words = text.strip()
@@ -108,8 +117,9 @@ def column(x: int, bars: int, gap) -> str:
         rows.append(
             f'<g class="guess" style="animation-delay: {1 + 0.2 * place:.1f}s">'
             f'<text x="{x}" y="{y}" font-size="16">{word}</text>'
-            f'<rect class="bar" x="{bars}" y="{y - 11}" width="{long:.1f}" height="11" rx="3" fill="{colour}"/>'
-            f'<text x="{bars + long + 7:.1f}" y="{y}" font-size="14" style="fill: {QUIET}">{chance} %</text></g>\n'
+            f'<rect class="bar" x="{bars}" y="{y - 11}" width="{long:.1f}" height="11" rx="3" '
+            f'fill="{colour}"/><text x="{bars + long + 7:.1f}" y="{y}" font-size="14" '
+            f'style="fill: {QUIET}">{chance} %</text></g>\n'
         )
     return "".join(rows)
 

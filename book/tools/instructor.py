@@ -80,18 +80,20 @@ def hours(minutes: int) -> str:
 
 def exercise_table() -> str:
     """Every exercise with its goal, and its sheet."""
-    rows = [
-        "| exercise | kind | minutes | difficulty | goal | mechanisms |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = ["| exercise | kind, minutes, difficulty, mechanisms | goal |", "|---|---|---|"]
     for module in CHAPTERS.values():
         for entry in module.EXERCISES:
-            goal = entry.goal.replace("|", "\\|").replace("$", "\\$")
+            difficulty = "●" * entry.difficulty + "○" * (3 - entry.difficulty)
             rows.append(
-                f"| {entry.number} `{entry.name}` | {entry.kind} | {entry.minutes} | {entry.difficulty} "
-                f"| {goal} | {len(entry.all_mechanisms())} |"
+                f"| {entry.number} `{entry.name}` | {entry.kind}, {entry.minutes}, {difficulty}, "
+                f"{len(entry.all_mechanisms())} | {goal_in_table(entry.goal)} |"
             )
     return "\n".join(rows)
+
+
+def goal_in_table(goal: str) -> str:
+    """A goal, whose `code` stays code."""
+    return goal.replace("|", "\\|").replace("$", "\\$").replace("->", "→")
 
 
 def sheet_table() -> str:

@@ -3,8 +3,8 @@
     python book/tools/pdf.py book.pdf                        # builds the book first, into _build
     python book/tools/pdf.py book.pdf --site _build/html     # takes a book that is built already
 
-A page of contents follows the cover; the outline, which a reader of PDFs shows at the side, has parts, chapters
-and sections. Links between pages lead to the page within the PDF.
+A page of contents follows the cover; the outline, which a reader of PDFs shows at the side, has parts,
+chapters and sections. Links between pages lead to the page within the PDF.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from pypdf.generic import ArrayObject, FloatObject, NameObject, NullObject
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
-# Paper, margins and the number at the foot; how the page itself looks in print is book/static/custom.css's business.
+# Paper, margins and the number at the foot. How the page looks in print is set in book/static/custom.css.
 PAPER = """
 @page {
     size: A4; margin: 17mm 17mm 20mm;
@@ -204,7 +204,7 @@ def place(writer: PdfWriter, sheet: int, left=None, top=None) -> ArrayObject:
 
 
 def lead_links_inside(writer: PdfWriter, page: Printed, reader: PdfReader, printed, site: Path):
-    """Turns links to the book's own files into links within the document; drops those that lead to no page."""
+    """Turns links to the book's own files into links within the document; drops those to no page of it."""
     starts = {f"{(site / other.name).as_uri()}.html": other.start for other in printed}
     for sheet in range(page.start, page.start + page.length):
         annotations = writer.pages[sheet].get("/Annots")
