@@ -112,6 +112,13 @@ def needed_statements(names: set[str], among: list[Statement]) -> tuple[list[Sta
     return [among[place] for place in sorted(taken)], names
 
 
+def notebook_of(number: int) -> Path:
+    """The notebook of a chapter; there must be one."""
+    for path in (notebooks.ROOT / "notebooks").glob(f"{number:02}_*.ipynb"):
+        return path
+    raise FileNotFoundError(f"chapter {number} has no notebook, notebooks/{number:02}_*.ipynb")
+
+
 # ---- A chapter, taken apart --------------------------------------------------------------------------------
 
 
@@ -119,7 +126,7 @@ class Chapter:
     """What a sheet needs of a chapter's notebook."""
 
     def __init__(self, number: int):
-        (self.path,) = (notebooks.ROOT / "notebooks").glob(f"{number:02}_*.ipynb")
+        self.path = notebook_of(number)
         self.number, self.exercises = number, CHAPTERS[number].EXERCISES
         cells = notebooks.read(self.path).cells
         self.title = cells[0].source.splitlines()[0].removeprefix("# ").split(":")[0]

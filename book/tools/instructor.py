@@ -9,6 +9,7 @@ The table of mistakes is computed: each wrong answer of tests/exercise_bank is c
 import re
 import sys
 
+import editions
 import notebooks
 from bert_edu.exercises import CHAPTERS, EXERCISES
 
@@ -46,13 +47,11 @@ PLANS = {
 
 def chapter_title(number: int) -> tuple[str, int]:
     """A link to a chapter, and the minutes that it says it takes."""
-    found = [*(notebooks.ROOT / "notebooks").glob(f"{number:02}_*.ipynb")]
-    path = found[0] if found else next((notebooks.ROOT / "book").glob(f"{number:02}_*.md"))
-    first = notebooks.read(path).cells[0].source if found else path.read_text(encoding="utf-8")
-    title = re.search(r"^# (.*)", first, re.MULTILINE)[1].split(":")[0]
-    minutes = re.search(r"[Aa]bout (\w+) minutes", first[:600])
-    folder = "../notebooks/" if found else ""
-    return f"[{number} {title}]({folder}{path.name})", int(minutes[1]) if minutes else 0
+    path = editions.notebook_of(number)
+    first = notebooks.read(path).cells[0].source
+    title = first.splitlines()[0].removeprefix("# ").split(":")[0]
+    minutes = re.search(r"[Aa]bout (\d+) minutes", first)
+    return f"[{number} {title}](../notebooks/{path.name})", int(minutes[1])
 
 
 def plans() -> str:
@@ -100,7 +99,7 @@ def sheet_table() -> str:
     """The sheets: where to open and where to find them."""
     rows = ["| chapter | sheet | exercises | minutes |", "|---|---|---|---|"]
     for number, module in CHAPTERS.items():
-        (path,) = (notebooks.ROOT / "notebooks").glob(f"{number:02}_*.ipynb")
+        path = editions.notebook_of(number)
         place = f"notebooks/exercises/{path.name}"
         minutes = sum(entry.minutes for entry in module.EXERCISES)
         rows.append(

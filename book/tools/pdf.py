@@ -174,13 +174,15 @@ def join(printed: list[Printed], parts, site: Path) -> PdfWriter:
         lead_links_inside(writer, page, readers[page.name], printed, site)
     pages = {page.name: page for page in printed}
     for page in printed[:2]:
-        writer.add_outline_item(page.title, page.start)
+        writer.add_outline_item(title=page.title, page_number=page.start)
     for caption, names in parts:
-        part = writer.add_outline_item(caption, pages[names[0]].start)
+        part = writer.add_outline_item(title=caption, page_number=pages[names[0]].start)
         for name in names:
-            chapter = writer.add_outline_item(pages[name].title, pages[name].start, parent=part)
+            chapter = writer.add_outline_item(
+                title=pages[name].title, page_number=pages[name].start, parent=part
+            )
             for title, sheet in sections(readers[name]):
-                writer.add_outline_item(title, pages[name].start + sheet, parent=chapter)
+                writer.add_outline_item(title=title, page_number=pages[name].start + sheet, parent=chapter)
     writer.add_metadata({"/Title": printed[0].title})
     writer.page_mode = "/UseOutlines"
     return writer
