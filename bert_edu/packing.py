@@ -86,7 +86,7 @@ def best_fit(lengths: list[int], room: int) -> list[list[int]]:
 
 
 class Packing:
-    """Where each sequence of a padded batch goes in packed rows, and the way back.
+    """Where each sequence of a padded batch goes in packed rows, and the way back::
 
         packing = Packing.of(attention_mask)
         output = model(packing.pack(input_ids), token_type_ids=packing.pack(token_type_ids),

@@ -216,7 +216,7 @@ class Report:
 
     @property
     def message(self) -> str | None:
-        """What is explained to the learner: the verdict, or what the first mechanism that fails says."""
+        """What the learner is told. It is the verdict, or what the first mechanism that fails says."""
         return self.verdict or next((f.message for f in self.findings if not f.holds), None)
 
     def __str__(self) -> str:

@@ -11,7 +11,7 @@ from ..model import BertModel
 
 @contextlib.contextmanager
 def heads_off(model: nn.Module, heads: Iterable[tuple[int, int]]) -> Iterator[None]:
-    """A region in which some heads add nothing to what their layer writes.
+    """A region in which some heads add nothing to what their layer writes::
 
         with heads_off(model, [(1, 0), (2, 3)]):
             loss = model(**batch).loss
