@@ -23,7 +23,7 @@ def forward_operations(config: BertConfig, *, rows: int, length: int, scored: in
         part -> operations. (N, K) times (K, M) counts as 2 N K M: a multiplication and an addition each.
     """
     B, T = rows, length
-    H, I, L, V = config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.vocab_size  # noqa: E741
+    H, I, L, V = config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.vocab_size
     N = B * T
     return {
         "projections": L * 2 * N * H * 4 * H,  # query, key, value and output
@@ -93,7 +93,7 @@ def training_memory(
         checkpointing: keep only what enters each layer, and compute one layer at a time again.
     """
     N = rows * length
-    H, I, A = config.hidden_size, config.intermediate_size, config.num_attention_heads  # noqa: E741
+    H, I, A = config.hidden_size, config.intermediate_size, config.num_attention_heads
     L, V = config.num_hidden_layers, config.vocab_size
     # In numbers a token: what enters a layer; queries, keys, values; contexts, and the logarithm of each
     # softmax's sum; into and out of the first LayerNorm, with a mean and a width; before and after GELU;
