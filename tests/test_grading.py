@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from submissions import CHAPTER, KINDS, hand_in, sheet
 
 import editions
 import notebooks
@@ -20,6 +19,7 @@ from bert_edu.grading import cage, feedback, grader, gradescope, preflight, shee
 from bert_edu.grading.grader import grade
 from bert_edu.mini import FOLDER as MINI
 from helpers import bert, refuse, succeed
+from submissions import CHAPTER, KINDS, hand_in, sheet
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="grading needs Linux")
 SEED, SECONDS = 77, 3.0

@@ -5,7 +5,6 @@ they are computed once for both.
 """
 
 import instructor
-
 from bert_edu.exercises import CHAPTERS, EXERCISES
 
 
