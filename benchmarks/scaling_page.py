@@ -54,7 +54,7 @@ Two processes, and one trap. Process 0 predicts {left_count} hidden words, with 
 - The mean over all words is ({left_sum} + {right_sum}) / {count} = **{mean:g}**: what one process would
   have found.
 
-So each process multiplies its mean with its share of the scored words, divided by the average over the
+So each process multiplies its mean by the number of its scored words, divided by the average over the
 processes ({average:g} words here): {left_sum}/{left_count} · {left_count}/{average:g} = {left_weighted:g}
 and {right_sum}/{right_count} · {right_count}/{average:g} = {right_weighted:g}. Their mean is {mean:g}
 again. This is what `train_step` in `bert_edu/training/loop.py` does, and
@@ -66,7 +66,7 @@ again. This is what `train_step` in `bert_edu/training/loop.py` does, and
 
 `--batch-tokens` times `--accumulate` is a step of *all* processes. The same run in one process has
 `--shards 2` beside it. **Predict**: by how much do the two curves of the loss differ? A test of the book
-lets both run for 50 steps: by less than 0.0001. Only the order in which numbers are added is another one.
+lets both run for 50 steps: by less than 0.0001. Only the order in which numbers are added differs.
 
 How the text is shared:
 

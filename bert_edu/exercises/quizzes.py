@@ -945,7 +945,7 @@ CHAPTER_16 = (
         "You switch on activation checkpointing and keep everything else. What do you expect?",
         (
             Option(
-                "Less memory, a third more work, the same gradients",
+                "Less memory, a third more work in the layers, the same gradients",
                 "Right. Each layer's forward pass is computed twice: four parts of work for three. What "
                 "is saved can go into a larger batch.",
                 right=True,
