@@ -92,14 +92,13 @@ class BertModel(PretrainedMixin, nn.Module):
             ValueError: when a shape is wrong, a sequence is too long, or an id is outside its table.
         """
         self._check_inputs(input_ids, attention_mask, token_type_ids, sequence_ids)
-        positions = None if sequence_ids is None else restarting_positions(sequence_ids)  # (B, T)
-        embedded = self.embeddings(input_ids, token_type_ids=token_type_ids, position_ids=positions)
-        if sequence_ids is not None:
+        if sequence_ids is None:
+            embedded = self.embeddings(input_ids, token_type_ids=token_type_ids)  # (B, T, H)
+            bias = None if attention_mask is None else attention_bias(attention_mask, embedded.dtype)
+        else:  # several sequences in a row
+            positions = restarting_positions(sequence_ids)  # (B, T)
+            embedded = self.embeddings(input_ids, token_type_ids=token_type_ids, position_ids=positions)
             bias = packed_attention_bias(sequence_ids, embedded.dtype)  # (B, 1, T, T)
-        elif attention_mask is not None:
-            bias = attention_bias(attention_mask, embedded.dtype)  # (B, 1, 1, T)
-        else:
-            bias = None
         last, states, attentions = self.encoder(
             embedded,
             bias=bias,

@@ -52,7 +52,8 @@
     },
     { rootMargin: "600px" },
   );
-  document.addEventListener("DOMContentLoaded", () =>
+  // Not before the pictures have their heights: until then a figure far down the page seems to be near.
+  window.addEventListener("load", () =>
     document.querySelectorAll(".interactive-figure").forEach((place) => watch.observe(place)),
   );
 })();
