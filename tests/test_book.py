@@ -332,6 +332,9 @@ def visit(context, base, name, *, axe=None):
         "[...document.querySelectorAll('article img')].map(image => getComputedStyle(image).filter)"
     )
     seen.sticking_out = page.evaluate(STICKING_OUT)
+    # What a reader loads who does not scroll. (Below, parts are hidden for axe; the page becomes short, and
+    # figures far down come near enough to be drawn.)
+    seen.at_first = list(seen.requests)
     if axe:
         page.evaluate(ONE_OF_EACH, [SMALL_PARTS, True])
         found = axe.run(page, options=AXE_OTHERS).response["violations"]
@@ -419,7 +422,7 @@ def compressed(path):
 
 def weight(site, address, seen):
     """Bytes that a page loads, compressed as a server sends them, without its own images."""
-    urls = {url for url in seen.requests if url.startswith(address)}
+    urls = {url for url in seen.at_first if url.startswith(address)}
     paths = {unquote(urlsplit(url.removeprefix(address)).path) for url in urls}
     files = [site / path for path in paths if not path.startswith("_images/")]
     return sum(compressed(path) for path in files if path.is_file())
