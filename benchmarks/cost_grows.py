@@ -3,10 +3,10 @@
     python benchmarks/cost_grows.py
 
 Full rows of random ids, 15 % of them to be predicted, V = 8192, on this machine's CPU or GPU. Each series
-varies one thing; its members take turns, medians. A batch has 4,096 tokens unless the series varies it.
+varies one thing; all settings take turns, medians. A batch has 4,096 tokens unless the series varies it.
 
 The series "processes" is another thing: `bert-edu pretrain` itself on the documentation, in one process and,
-under `torchrun`, in two, with one thread and one batch each; tokens of all processes.
+under `torchrun`, in two, with one thread and one batch each, in float32; tokens of all processes.
 """
 
 import argparse
@@ -38,43 +38,44 @@ SERIES = {
 USUAL = dict(preset="mini", length=128, rows=None, checkpointing=False)
 
 
-def setting(member: dict, device: str):
-    """One step of our loop in this setting, and what it is called."""
+def whole(member: dict) -> tuple:
+    """A setting with everything that its series leaves as usual: (preset, length, rows, checkpointing)."""
     chosen = USUAL | member
-    config = BertConfig.preset(
-        chosen["preset"], vocab_size=8192, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
-    )
     rows = chosen["rows"] or TOKENS // chosen["length"]
-    batch = full_batch(config, rows, chosen["length"]).to(device)
+    return chosen["preset"], chosen["length"], rows, chosen["checkpointing"]
+
+
+def setting(preset: str, length: int, rows: int, checkpointing: bool, device: str):
+    """One step of our loop in this setting, and how many tokens and operations it takes."""
+    config = BertConfig.preset(
+        preset, vocab_size=8192, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+    )
+    batch = full_batch(config, rows, length).to(device)
     model = BertForPreTraining(config).to(device).train()
-    model.bert.encoder.checkpointing = chosen["checkpointing"]
+    model.bert.encoder.checkpointing = checkpointing
     optimizer = adamw(model, 1e-4)
 
     def step():
         train_step(model, optimizer, [batch], mask_token_id=MASK, clip_norm=1.0)
 
-    operations = training_operations(
-        config, rows=rows, length=chosen["length"], scored=len(batch.scored_positions)
-    )
-    return step, {"tokens": batch.input_ids.numel(), "operations": operations, **member}
+    operations = training_operations(config, rows=rows, length=length, scored=len(batch.scored_positions))
+    return step, {"tokens": batch.input_ids.numel(), "operations": operations}
 
 
-def series(name: str, rounds: int, device: str, peak: float) -> list[dict]:
-    """Tokens a second, and the share of the peak, of every member of a series."""
+def all_series(names: list[str], rounds: int, device: str, peak: float) -> dict[str, list[dict]]:
+    """Tokens a second, and the share of the peak, of every member of these series.
+
+    A setting that several series contain is measured once.
+    """
     steps, facts = {}, {}
-    for member in SERIES[name]:
-        label = str(member)
-        steps[label], facts[label] = setting(member, device)
-        steps[label] = repeated(steps[label], 1, device)
+    for chosen in dict.fromkeys(whole(member) for name in names for member in SERIES[name]):
+        step, facts[chosen] = setting(*chosen, device)
+        steps[chosen] = repeated(step, 1, device)
     found = medians(alternate(steps, rounds))
-    return [
-        fact
-        | {
-            "tokens_per_second": round(fact["tokens"] / found[label]),
-            "share_of_peak": round(fact["operations"] / found[label] / peak, 3),
-        }
-        for label, fact in facts.items()
-    ]
+    for chosen, fact in facts.items():
+        fact["tokens_per_second"] = round(fact["tokens"] / found[chosen])
+        fact["share_of_peak"] = round(fact["operations"] / found[chosen] / peak, 3)
+    return {name: [facts[whole(member)] | member for member in SERIES[name]] for name in names}
 
 
 def in_processes(steps: int = 30) -> list[dict]:
@@ -86,6 +87,7 @@ def in_processes(steps: int = 30) -> list[dict]:
             command = [sys.executable, *(start if count > 1 else []), "-m", "bert_edu", "pretrain"]
             command += ["--out", f"{folder}/run", "--tokenizer", str(MINI), "--preset", "mini"]
             command += ["--max-steps", str(steps), "--batch-tokens", str(TOKENS), "--accumulate", str(count)]
+            command += ["--precision", "float32"]
             subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
             lines = Path(folder, "run", "metrics.jsonl").read_text().splitlines()
         steps_alone = [line for line in map(json.loads, lines) if "valid" not in line and line["step"] > 5]
@@ -105,11 +107,11 @@ def main():
     options = parser.parse_args()
     peak = matrix_peak(options.device, dtype=torch.float32)
     figures = {"device": options.device, "matrix_peak_gflops": round(peak / 1e9)}
-    for name in options.series or [*SERIES, "processes"]:
-        if name == "processes":
-            figures[name] = in_processes()
-        else:
-            figures[name] = series(name, options.rounds, options.device, peak)
+    names = options.series or [*SERIES, "processes"]
+    in_this_process = [name for name in names if name != "processes"]
+    figures |= all_series(in_this_process, options.rounds, options.device, peak)
+    if "processes" in names:
+        figures["processes"] = in_processes()
     write_result(options.name, figures)
 
 

@@ -23,6 +23,8 @@ LINKS = {  # GPUs, and gigabytes a second on their slowest link: makers' figures
     "2 such machines, 400 Gbit/s": (16, 50.0),
     "2 machines, 100 Gbit/s": (16, 12.5),
 }
+STEPS_TESTED = 50  # by tests/test_distributed.py
+PASSES = 4  # of a step, as an example
 PAGE_TEXT = """# Past one machine
 
 *Optional reading.* One GPU is enough for everything in this book. This page is for the day when it is
@@ -66,7 +68,7 @@ again. This is what `train_step` in `bert_edu/training/loop.py` does, and
 
 `--batch-tokens` times `--accumulate` is a step of *all* processes. The same run in one process has
 `--shards 2` beside it. **Predict**: by how much do the two curves of the loss differ? A test of the book
-lets both run for 50 steps: by less than 0.0001. Only the order in which numbers are added differs.
+lets both run for {steps_tested} steps: by less than 0.0001. Only the order in which numbers are added differs.
 
 How the text is shared:
 
@@ -131,13 +133,40 @@ other way is fewer steps of more tokens, with a higher learning rate, up to a po
 11](../notebooks/11_training_loop.ipynb)). `--accumulate` does that without more memory: only the last
 pass of a step sends anything.
 
-## What is not here
+## A model that does not fit one GPU
 
-Models that do not fit one GPU. Weights, gradients and AdamW's two means of BERT-large, the largest in the
-book, are {large:.1f} GB in float32, which every GPU of today's data centres holds. PyTorch's FSDP2 shares
-out the model as well; nothing here needs it, so we left it out. Nor was this page's table of bandwidths
-tried: we measured on one GPU and, for what must be equal, on several processes of a CPU. `--compile` on
-several GPUs should work, and we could not try it.
+BERT never gets there. Weights, gradients and AdamW's two means of BERT-large, the largest in the book, are
+{large:.1f} GB in float32, which every GPU of today's data centres holds. For a smaller GPU, or a larger
+model, there is one option more:
+
+    torchrun --nproc-per-node 8 -m bert_edu pretrain --out large --preset large --shard-model ...
+
+Each process then keeps only its part of every matrix, of its gradient and of its means: a half of two, an
+eighth of eight. When a layer's turn comes, all of them send their parts of it, it computes, and it is given
+up again. This is PyTorch's FSDP2 (from version 2.6 on). **Predict**: how do the losses change?
+
+Not at all, but for the order in which numbers are added. The test above runs for {steps_tested} steps this way
+too, to the same 0.0001. Checkpoints stay the same as well, so a run may go on in parts that was begun with
+whole models, and the other way round, with as many processes or with one.
+
+What it gives, and what it costs, for BERT-large with steps of one pass:
+
+{parts}
+A whole model sends its gradient once in a step, after the last pass. In parts, a pass fetches each layer
+twice, forward and backward, and gives its gradient away: at most half as much again, but in *every* pass, so
+`--accumulate {passes}` makes it {passes_times} times as much.
+
+- Activations are not split. For them there are `--checkpointing` and fewer `--batch-tokens`.
+- Each process begins with the whole model in the host's memory, and a GPU holds one layer of it at a time
+  beside its part.
+- `--optimizer muon` needs whole matrices, and is refused.
+
+## What was not measured
+
+Nothing on this page was timed on several GPUs, and the table of bandwidths was not tried. We measured on one
+GPU; that curves are equal, whole, in parts and compiled, was tested with several processes of a CPU. For
+`--compile` that test stops short of making machine code. The gradients of a compiled model come all at once,
+at the end of its backward pass, so sending them hides behind nothing there.
 """
 
 
@@ -182,6 +211,10 @@ def page(speed: dict) -> str:
             "times as fast."
         ),
         large=resident_gigabytes(large),
+        steps_tested=STEPS_TESTED,
+        parts=parts(large),
+        passes=PASSES,
+        passes_times=f"{sent_in_parts(1, 2, PASSES) / sent_bytes(1, 2):g}",
     )
 
 
@@ -241,6 +274,24 @@ def time_of(hours: float) -> str:
 def sent_bytes(parameters: int, gpus: int) -> float:
     """What each GPU sends in a step for the mean of float32 gradients (a ring of them)."""
     return 2 * (gpus - 1) / gpus * 4 * parameters
+
+
+def sent_in_parts(parameters: int, gpus: int, passes: int) -> float:
+    """What each GPU sends in a step at most when the model is in parts: parameters twice, gradients once."""
+    return passes * 3 * (gpus - 1) / gpus * 4 * parameters
+
+
+def parts(config: BertConfig) -> str:
+    """The table of what a GPU holds and sends when it has the whole model, and when it has a part of it."""
+    parameters, rows = count_parameters(config), []
+    for gpus in (2, 8):
+        for name, held, sent in (
+            ("whole", 1, sent_bytes(parameters, gpus)),
+            ("in parts", gpus, sent_in_parts(parameters, gpus, passes=1)),
+        ):
+            gigabytes = [f"{number:.1f} GB" for number in (resident_gigabytes(config) / held, sent / 1e9)]
+            rows.append([f"{gpus}, {name}", *gigabytes])
+    return table(["GPUs", "weights, gradients and means on each", "sent by each in a step"], rows)
 
 
 def tokens_needed(parameters: int, gpus: int, gigabytes_a_second: float, seconds_a_token: float) -> float:

@@ -8,7 +8,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from bert_edu.bench import inference, loading, material, pretraining, timing
+from bert_edu.bench import inference, loading, material, pretraining, time_to_loss, timing
 from bert_edu.bench.material import OURS, THEIRS, Settings, check_same_loss, real_pairs, tokenizer
 from bert_edu.bench.pretraining import CONTESTANTS, GROUPED, PACKED, Rounds
 from helpers import refuse, succeed
@@ -202,6 +202,76 @@ def test_memory_is_compared_as_a_share(text, monkeypatch):
     monkeypatch.setattr(pretraining, "in_fresh_process", asked)
     found = pretraining.memory(small(text))
     assert found[THEIRS]["ours_as_a_share"] == 0.3 and found[GROUPED]["ours_as_a_share"] == 0.5
+
+
+# ---- Time to a loss ----------------------------------------------------------------------------------------
+
+
+def quick(text, monkeypatch, turns=2, **changes):
+    """Two texts are measured on and six learned from; two steps a turn."""
+    for name, value in dict(EVERY=2, TURNS=turns, TRAINING_TEXTS=3, WARMUP=1).items():
+        monkeypatch.setattr(time_to_loss, name, value)
+    return small(text, texts=2, **changes)
+
+
+def test_nobody_learns_from_the_texts_that_are_measured(text, monkeypatch):
+    training, held_out = time_to_loss.training_and_held_out(quick(text, monkeypatch))
+    assert len(training) == 6 and len(held_out) == 2
+    assert not {tuple(pair.first) for pair in training} & {tuple(pair.first) for pair in held_out}
+
+
+def test_both_start_with_the_same_held_out_loss_which_is_the_model_s_own(text, monkeypatch):
+    runs, held_out = time_to_loss.runs_of(quick(text, monkeypatch))
+    ours, theirs = (time_to_loss.held_out_loss(runs[name].model, held_out) for name in (OURS, THEIRS))
+    assert ours == pytest.approx(theirs, abs=1e-4)
+    assert len(held_out) == 1
+    with torch.inference_mode():
+        own = runs[OURS].model(**pretraining.as_their_arguments(held_out[0])).mlm_loss
+    assert ours == pytest.approx(float(own), abs=1e-4)
+
+
+def test_training_lowers_the_loss_of_both_and_rises_the_rate_first(text, monkeypatch):
+    settings = quick(text, monkeypatch)
+    monkeypatch.setattr(time_to_loss, "WARMUP", 8)
+    runs, held_out = time_to_loss.runs_of(settings)
+    for run in runs.values():
+        before = time_to_loss.held_out_loss(run.model, held_out)
+        rates = []
+        for _ in range(5):
+            run.turn()
+            rates.append(run.schedule.get_last_lr()[0])
+        assert run.steps == 10 and run.seconds > 0
+        assert rates[0] == pytest.approx(1e-3 * 3 / 8) and rates[-1] == pytest.approx(1e-3)
+        assert time_to_loss.held_out_loss(run.model, held_out) < before - 0.1
+
+
+def test_time_ends_with_the_turn_that_reaches_the_loss(text, monkeypatch):
+    """Losses and seconds are given: ours is there after two turns, theirs after three."""
+    settings = quick(text, monkeypatch, turns=9, target_loss=5.0)
+    turns = {OURS: iter([9.0, 6.0, 5.0]), THEIRS: iter([9.0, 8.0, 7.0, 4.5])}
+
+    class Given:
+        def __init__(self, name, seconds):
+            self.model, self.each, self.seconds, self.steps = name, seconds, 0.0, 0
+
+        def turn(self):
+            self.seconds += self.each
+            self.steps += 2
+
+    monkeypatch.setattr(time_to_loss, "held_out_loss", lambda name, batches: next(turns[name]))
+    given = {OURS: Given(OURS, 1.0), THEIRS: Given(THEIRS, 4.0)}
+    monkeypatch.setattr(time_to_loss, "runs_of", lambda settings: (given, []))
+    assert time_to_loss.speed(settings) == {
+        "target_loss": 5.0,
+        OURS: {"seconds": 2.0, "steps": 4, "held_out_loss": 5.0},
+        THEIRS: {"seconds": 12.0, "steps": 6, "held_out_loss": 4.5, "ours_over_it": 6.0},
+    }
+
+
+def test_a_loss_out_of_reach_has_no_time(text, monkeypatch):
+    found = time_to_loss.speed(quick(text, monkeypatch, target_loss=0.1))
+    assert found[OURS]["seconds"] is None and found[OURS]["steps"] == 4
+    assert "ours_over_it" not in found[THEIRS]
 
 
 # ---- The command -------------------------------------------------------------------------------------------

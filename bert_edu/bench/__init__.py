@@ -7,6 +7,7 @@
     finetuning.py   a step of fine-tuning a classifier
     tokenization.py text to ids
     loading.py      from a folder to a model
+    time_to_loss.py from random weights to a given held-out loss
     report.py       all of it: the command `bert-edu bench`
 
 Both sides get what makes them fast: fused attention, padding to the longest text of a batch only, the same

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import nn
@@ -29,6 +30,7 @@ class Settings:
         batch_tokens: tokens in a batch, with padding to `max_length`.
         texts: how many a round takes.
         rounds: measured runs of each contestant.
+        target_loss: the held-out loss that training is timed up to, in nats for each hidden word.
         precision: "float32", "bf16" or "fp16".
     """
 
@@ -40,6 +42,7 @@ class Settings:
     batch_tokens: int = 4096
     texts: int = 256
     rounds: int = 5
+    target_loss: float = 6.5
     precision: str = "float32"
     device: str = "cpu"
 
@@ -80,19 +83,25 @@ def tokenizer() -> BertTokenizer:
     return BertTokenizer.from_pretrained(FOLDER)
 
 
-def real_pairs(settings: Settings) -> list[Pair]:
-    """As many sentence pairs of the text as a round takes, always the same ones."""
-    text = load(settings.corpus, "valid" if settings.corpus == "pydocs" else "all")
+def real_pairs(settings: Settings, texts: int | None = None, split: str = "valid") -> list[Pair]:
+    """Sentence pairs of the text, always the same ones.
+
+    Args:
+        texts: how many; None takes as many as a round has.
+        split: the part of pydocs, "train" or "valid"; any other text is taken as a whole.
+    """
+    texts = settings.texts if texts is None else texts
+    documents = load(settings.corpus, split if settings.corpus == "pydocs" else "all")
     pairs = sentence_pairs(
-        list(text),
+        list(documents),
         tokenizer(),
         max_length=settings.max_length,
         generator=torch.Generator().manual_seed(0),
     )
-    found = [pair for pair, _ in zip(pairs, range(settings.texts))]
-    if len(found) < settings.texts:
+    found = list(islice(pairs, texts))
+    if len(found) < texts:
         raise ValueError(
-            f"{settings.corpus} gives {len(found)} sentence pairs, and {settings.texts} texts were asked for"
+            f"{settings.corpus} gives {len(found)} sentence pairs, and {texts} texts were asked for"
         )
     return found
 

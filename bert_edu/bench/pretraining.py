@@ -40,13 +40,19 @@ from .timing import (
 
 PACKED, GROUPED = "ours, packed", "transformers, our batches"
 CONTESTANTS = (OURS, PACKED, THEIRS, GROUPED)
+LEARNING_RATE = 1e-4
 
 
 class Rounds:
-    """Contestants that all begin with the same weights and train on all pairs once."""
+    """Contestants that all begin with the same weights and train on all pairs once.
 
-    def __init__(self, settings: Settings):
-        self.settings, self.pairs, self.tokenizer = settings, real_pairs(settings), tokenizer()
+    Args:
+        pairs: those to train on; None takes `real_pairs`.
+    """
+
+    def __init__(self, settings: Settings, pairs: list[Pair] | None = None):
+        self.settings, self.tokenizer = settings, tokenizer()
+        self.pairs = real_pairs(settings) if pairs is None else pairs
         self.device = choose_device(settings.device)
         self.autocast = autocast_for(settings.precision, self.device)
 
@@ -84,48 +90,66 @@ class Rounds:
 
     def ours(self, batches) -> Callable[[], None]:
         """Our training step on such batches."""
-        model = self.model().to(self.device).train()
-        optimizer = adamw(model, 1e-4)
-        generator = torch.Generator().manual_seed(1)
+        model, generator = self.model(), torch.Generator().manual_seed(1)
+        step = self.our_step(model, adamw(model, LEARNING_RATE))
 
         def run():
             for batch in batches(generator):
-                with attention_kernels(self.device, self.settings.precision, batch.input_ids.shape[1]):
-                    train_step(
-                        model,
-                        optimizer,
-                        [batch.to(self.device)],
-                        mask_token_id=self.tokenizer.mask_token_id,
-                        clip_norm=1.0,
-                        autocast=self.autocast,
-                    )
+                step(batch)
             wait(self.settings.device)
 
         return run
 
+    def our_step(self, model: BertForPreTraining, optimizer) -> Callable[[PreTrainingBatch], None]:
+        """One step of our loop on a batch."""
+        model.to(self.device).train()
+
+        def step(batch: PreTrainingBatch):
+            with attention_kernels(self.device, self.settings.precision, batch.input_ids.shape[1]):
+                train_step(
+                    model,
+                    optimizer,
+                    [batch.to(self.device)],
+                    mask_token_id=self.tokenizer.mask_token_id,
+                    clip_norm=1.0,
+                    autocast=self.autocast,
+                )
+
+        return step
+
     def theirs(self, batches=None) -> Callable[[], None]:
         """The same with `transformers`: its model, its attention; its collator, unless there are batches."""
-        ours = self.model()
-        model = theirs_like(ours, "BertForPreTraining")
-        self.check_same(ours, model)
-        model.to(self.device)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-        generator = torch.Generator().manual_seed(1)
+        model, generator = self.their_model(), torch.Generator().manual_seed(1)
+        step = self.their_step(model, their_adamw(model))
         batches = self.their_batches() if batches is None else batches
 
         def run():
             for batch in batches(generator):
-                if isinstance(batch, PreTrainingBatch):
-                    batch = as_their_arguments(batch)
-                with self.autocast():
-                    loss = model(**{name: value.to(self.device) for name, value in batch.items()}).loss
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-                optimizer.zero_grad()
+                step(as_their_arguments(batch) if isinstance(batch, PreTrainingBatch) else batch)
             wait(self.settings.device)
 
         return run
+
+    def their_model(self):
+        """Theirs with the weights of ours, and the same loss."""
+        ours = self.model()
+        model = theirs_like(ours, "BertForPreTraining")
+        self.check_same(ours, model)
+        return model
+
+    def their_step(self, model, optimizer) -> Callable[[dict], None]:
+        """One step as their users write it."""
+        model.to(self.device).train()
+
+        def step(batch: dict):
+            with self.autocast():
+                loss = model(**{name: value.to(self.device) for name, value in batch.items()}).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return step
 
     def their_batches(self):
         """Batches in random order, masked and padded to the longest by their own collator."""
@@ -163,6 +187,10 @@ class Rounds:
             training_operations(self.settings.config, rows=1, length=len(pair), scored=count)
             for pair, count in zip(self.pairs, scored)
         )
+
+
+def their_adamw(model) -> torch.optim.AdamW:
+    return torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
 
 
 def as_their_arguments(batch: PreTrainingBatch) -> dict[str, torch.Tensor]:

@@ -3,7 +3,7 @@
 import datetime
 from collections.abc import Callable
 
-from . import finetuning, inference, loading, pretraining, tokenization
+from . import finetuning, inference, loading, pretraining, time_to_loss, tokenization
 from .material import Settings
 from .timing import machine, versions
 
@@ -15,6 +15,7 @@ PARTS: dict[str, Callable[[Settings], dict]] = {
     "finetuning": finetuning.speed,
     "tokenization": tokenization.speed,
     "loading": loading.speed,
+    "time_to_loss": time_to_loss.speed,
 }
 
 

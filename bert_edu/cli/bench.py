@@ -44,6 +44,9 @@ def bench_command(
     rounds: Annotated[
         int, typer.Option(min=1, metavar="N", help="Measured rounds; medians are reported.")
     ] = Settings.rounds,
+    target_loss: Annotated[
+        float, typer.Option(min=0.1, metavar="X", help="The held-out loss that time_to_loss trains up to.")
+    ] = Settings.target_loss,
     precision: Annotated[
         Literal["auto", "float32", "bf16", "fp16"], typer.Option(help="That of both sides.")
     ] = Settings.precision,
@@ -80,6 +83,7 @@ def bench_command(
         batch_tokens=batch_tokens,
         texts=texts,
         rounds=rounds,
+        target_loss=target_loss,
         precision=choose_precision(precision, chosen),
         device=str(chosen),
     )
