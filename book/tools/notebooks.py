@@ -17,6 +17,7 @@ import argparse
 import ast
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -82,12 +83,20 @@ SET_UP_METADATA = {"cellView": "form", "tags": ["hide-cell"]}
 SET_UP_CELL = (
     SET_UP_TITLE
     + """
+import importlib.util
+import sys
+
+if "google.colab" in sys.modules and not importlib.util.find_spec("bert_edu"):  # Colab's own torch stays
+    %pip install -q "bert-edu[viz] @ git+{address}@v{version}"
 try:
     import bert_edu.notebook
-except ModuleNotFoundError:  # in Colab: fetch the book's package; Colab's own torch stays
-    %pip install -q "bert-edu[viz] @ git+{address}@v{version}"
-    import bert_edu.notebook
-bert_edu.notebook.ready()"""
+    bert_edu.notebook.ready()
+except (ImportError, OSError) as error:
+    sys.exit(f'''{{error}}
+This kernel is Python {{sys.version.split()[0]}}, {{sys.executable}}.
+Choose one that has the book's package, or put it into this one (Python 3.11 or later): run
+  %pip install "bert-edu[viz] @ git+{address}@v{version}"
+in a cell, and then this cell again.''')"""
 )
 
 
@@ -166,16 +175,14 @@ def write(notebook, path):
     nbformat.write(notebook, path)
 
 
-def execute(path):
-    """Run the notebook at `path` from top to bottom in a fresh kernel and store its outputs in place.
+def run(notebook, path):
+    """Run a notebook from top to bottom in a fresh kernel, as the one stored at `path`; its outputs change.
 
-    Raises nbclient's CellExecutionError when a cell raises; the file is then left as it was.
+    Raises nbclient's CellExecutionError when a cell raises.
     """
     from nbclient import NotebookClient
     from nbval.kernel import CURRENT_ENV_KERNEL_NAME, NbvalKernelspecManager
 
-    notebook = read(path)
-    clean(notebook)
     client = NotebookClient(
         notebook,
         kernel_name=CURRENT_ENV_KERNEL_NAME,  # this very Python, as in the tests
@@ -190,8 +197,45 @@ def execute(path):
     environment = os.environ | kernel_environment(path)
     environment = {name: value for name, value in environment.items() if value is not None}
     client.execute(env=environment, stderr=subprocess.DEVNULL)  # of the kernel, not of cells
+
+
+def execute(path):
+    """Run the notebook at `path`, store its outputs in place; if a cell raises, the file stays as it was."""
+    notebook = read(path)
+    clean(notebook)
+    run(notebook, path)
     clean(notebook)  # the kernel adds what it knows of itself
     write(notebook, path)
+
+
+# ---- How long a chapter takes ------------------------------------------------------------------------------
+
+# A careful reader of technical prose; 238 words a minute is the mean for plain English (Brysbaert, "How many
+# words do we read per minute?", Journal of Memory and Language 109, 2019).
+WORDS_A_MINUTE = 180
+SECONDS_A_LINE = 3  # of code that the page shows
+SECONDS_A_PREDICTION = 30  # each time the reader is asked to guess first
+HIDDEN = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
+NOT_PROSE = re.compile(r"<[^>]+>|\(https?://[^)]*\)|^:::.*$", re.MULTILINE)  # markup, addresses, fences
+
+
+def minutes(notebook, run_seconds):
+    """Minutes to read and run a chapter up to its exercises, to the next five.
+
+    Args:
+        run_seconds: how long its cells take, as measured.
+    """
+    words = lines = predictions = 0
+    for cell in notebook.cells:
+        if re.search(r"^## Exercises", cell.source, re.MULTILINE):
+            break
+        if cell.cell_type == "markdown":
+            words += len(NOT_PROSE.sub(" ", cell.source).split())
+            predictions += cell.source.count("**Predict")
+        elif not HIDDEN & set(cell.metadata.get("tags", [])):
+            lines += sum(bool(line.strip()) for line in cell.source.splitlines())
+    seconds = lines * SECONDS_A_LINE + predictions * SECONDS_A_PREDICTION + run_seconds
+    return 5 * max(1, round((words / WORDS_A_MINUTE + seconds / 60) / 5))
 
 
 def import_script(script, path):
