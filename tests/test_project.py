@@ -68,3 +68,14 @@ def test_no_other_address_of_the_repository():
     for file in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "pyproject.toml", "index.md"):
         for found in re.findall(rf"https://[\w.-]+/[\w-]+/{name}\b", read(file)):
             assert found == address, f"{file} names {found}"
+
+
+def test_the_makefile_calls_what_there_is():
+    """Each target is one that phony names, and each program it starts exists."""
+    text = read("Makefile")
+    phony = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE).group(1).split()
+    assert phony == re.findall(r"^(\w+):", text, re.MULTILINE)
+    programs = re.findall(r"^\tpython (\S+)", text, re.MULTILINE)
+    assert "book/tools/pdf.py" in programs
+    for program in programs:
+        assert (notebooks.ROOT / program).is_file(), program
