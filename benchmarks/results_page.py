@@ -29,6 +29,7 @@ the table says so.
 WHAT = {
     "bench": "all that `bert-edu bench` measures, beside `transformers`, on two threads",
     "batch_and_learning_rate": "tokens a step against the learning rate (chapter 11)",
+    "chapter_times": "how long each chapter runs (the preface shows it)",
     "cost_grows": "tokens a second against length, batch, model, checkpointing and processes (chapter 16)",
     "finetuning": "the shipped model fine-tuned on well-known tasks",
     "finetuning_speed": "fine-tuning a classifier beside `transformers`",
@@ -49,6 +50,7 @@ WHAT = {
     "pydocs_tasks": "the four tasks from the documentation: sizes, balance, baselines",
     "recording_overhead": "a pre-training step while `bert_edu.introspection.record` listens",
     "streaming_memory": "memory while a large text is read",
+    "time_to_loss": "seconds from random weights to a held-out loss, beside `transformers`",
     "tokenization_speed": "tokenising a megabyte beside `transformers`",
 }
 
@@ -174,7 +176,8 @@ def speed(figures: dict) -> str:
 
 How many times as fast as `transformers` ours is, in one run, alternating, one thread, medians.
 
-{table(["what", "ratio"], rows)}{on_two_threads(figures.get("bench"))}{on_a_gpu(figures["gpu_speed"])}"""
+{table(["what", "ratio"], rows)}{on_two_threads(figures.get("bench"))}
+{time_to_loss(figures["time_to_loss"])}{on_a_gpu(figures["gpu_speed"])}"""
 
 
 def on_two_threads(figures: dict | None) -> str:
@@ -195,6 +198,18 @@ batches* are pairs of nearly the same length; *ours over it* is how many times a
 that of a large product of two matrices, {peak:,} GFLOP/s.
 
 {table(["part", "who", "figures"], rows)}"""
+
+
+def time_to_loss(figures: dict) -> str:
+    """One sentence on the seconds from random weights to a held-out loss."""
+    settings, found = figures["settings"], figures["time_to_loss"]
+    ours, theirs = found["ours"], found["transformers"]
+    return f"""
+From random weights to a held-out loss of {found["target_loss"]:g} nats for each hidden word (vocabulary
+{settings["vocab_size"]:,}, one seed, evaluation not counted): ours takes {ours["seconds"]:.0f} seconds and
+{ours["steps"]} steps, `transformers` {theirs["seconds"]:.0f} seconds and {theirs["steps"]} steps,
+{theirs["ours_over_it"]:.2f} times as long.
+"""
 
 
 def on_a_gpu(figures: dict) -> str:
@@ -287,6 +302,9 @@ def most_important(figures: dict) -> str:
                 f"{100 * found['baselines'][best][metric]:.1f} % ({best})",
             ]
         )
+    ratio = figures["bench"]["pretraining"]["transformers"]["ours_over_it"]
+    what = "tokens a second beside `transformers`, documentation"
+    rows.append(["training on two processor cores", what, f"{ratio:.2f} times", "1"])
     gpu = figures["gpu_speed"]["mini, 128 tokens"]
     rows.append(
         [

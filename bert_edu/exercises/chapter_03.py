@@ -128,7 +128,7 @@ def large_batch(answer, draw):
 GRADIENT = Exercise(
     name="look_up_gradient",
     number="3.1",
-    title="The look-up backwards",
+    title="the look-up backwards",
     kind="Rebuild",
     minutes=15,
     difficulty=2,
@@ -284,7 +284,7 @@ def distance_alone(answer, draw):
 ROTATE = Exercise(
     name="rotate",
     number="3.2",
-    title="Turn the vector instead",
+    title="turn the vector instead",
     kind="Extend",
     minutes=20,
     difficulty=3,
@@ -437,7 +437,7 @@ def all_places(answer, draw):
 ORDER = Exercise(
     name="knows_order",
     number="3.3",
-    title="It worked for one sentence",
+    title="it worked for one sentence",
     kind="Find the bug",
     minutes=15,
     difficulty=2,

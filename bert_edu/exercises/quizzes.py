@@ -87,17 +87,17 @@ CHAPTER_3 = (
         "gradient?",
         (
             Option(
-                "All of them, since they are one parameter.",
+                "All of them, since they are one parameter",
                 "No. The gradient has the shape of the whole table, but it is 0 in every row that was not "
                 "read.",
             ),
             Option(
-                'Four rows; the one of "the" gets the sum of two.',
+                'Four rows; the one of "the" gets the sum of two',
                 'Right. Four different words were read, and "the" from two places.',
                 right=True,
             ),
             Option(
-                "Five rows, one for each token.",
+                "Five rows, one for each token",
                 "Five tokens, but only four different ids: a row exists once, however often it is read.",
             ),
         ),
@@ -107,17 +107,17 @@ CHAPTER_3 = (
         'with "dog bites man"?',
         (
             Option(
-                "Random vectors, because it was never trained that way.",
+                "Random vectors, because it was never trained that way",
                 "They may be poor vectors, but there is nothing random about them. What matters here is how "
                 "the two sentences compare.",
             ),
             Option(
-                "The same vectors for the same words, in the new order.",
+                "The same vectors for the same words, in the new order",
                 "Right: permutation equivariance. You saw 1.000 for every token.",
                 right=True,
             ),
             Option(
-                "Different vectors, because attention reads from left to right.",
+                "Different vectors, because attention reads from left to right",
                 "It does not read in any order. Every token sees all the others at once, and only their "
                 "vectors say where they stand.",
             ),
@@ -127,17 +127,17 @@ CHAPTER_3 = (
         "A model with 512 learned positions gets 600 tokens. What is the right thing to do?",
         (
             Option(
-                "Nothing: positions beyond the table count as 0.",
+                "Nothing: positions beyond the table count as 0",
                 "There is no such rule. The layer raises an error, and the model says "
                 "which limit was passed.",
             ),
             Option(
-                "Cut the text, or read it in overlapping windows.",
+                "Cut the text, or read it in overlapping windows",
                 "Right. Chapter 15 does the latter.",
                 right=True,
             ),
             Option(
-                "Append 88 sinusoidal rows to the table.",
+                "Append 88 sinusoidal rows to the table",
                 "It runs, but the model has never seen such rows, and they are many times longer than its "
                 "own. It would need more training.",
             ),
@@ -217,16 +217,16 @@ CHAPTER_5 = (
         "parameters?",
         (
             Option(
-                "It doubles.",
+                "It doubles",
                 "It would if each head kept its width. But D = H / A: twice the heads, half the width.",
             ),
             Option(
-                "It stays the same.",
+                "It stays the same",
                 "Right. The four matrices are H × H, however many slices they are read as.",
                 right=True,
             ),
             Option(
-                "It grows a little, by the biases of the new heads.",
+                "It grows a little, by the biases of the new heads",
                 "A head's biases are D numbers each, so they too only change owner.",
             ),
         ),
@@ -236,15 +236,15 @@ CHAPTER_5 = (
         "wrong, and the shuffle check of this chapter fails. What do you suspect first?",
         (
             Option(
-                "The scaling.",
+                "The scaling",
                 "A wrong divisor treats all tokens alike, so the check would hold.",
             ),
             Option(
-                "A bias that was not loaded.",
+                "A bias that was not loaded",
                 "The same bias is added to each token, so the check would hold.",
             ),
             Option(
-                "A split or merge without its transpose.",
+                "A split or merge without its transpose",
                 "Right. Only something that depends on where a token stands breaks the check.",
                 right=True,
             ),
@@ -254,17 +254,17 @@ CHAPTER_5 = (
         "What does the fused attention kernel change?",
         (
             Option(
-                "The result, a little: it is an approximation.",
+                "The result, a little: it is an approximation",
                 "No. It computes softmax exactly, block by block; the difference is rounding, and shrinks "
                 "with the precision.",
             ),
             Option(
-                "The memory: it never holds the A tables of T × T.",
+                "The memory: it never holds the A tables of T × T",
                 "Right, as long as there is a kernel for the case at hand. We saw one case without.",
                 right=True,
             ),
             Option(
-                "The number of multiplications.",
+                "The number of multiplications",
                 "Each query still meets each key. What it saves is storing the shares and fetching them "
                 "again.",
             ),

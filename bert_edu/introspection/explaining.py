@@ -181,7 +181,8 @@ class _Search:
         if at_once and not self.follows(self.played(here, step.number)):
             return None
         module = self.edits(change, self.alike(step, lambda other: other.where == step.where))
-        if not any(self.follows(self.played(edits, self.horizon(edits))) for edits in (here, module)):
+        reaches = [here] if module.keys() == here.keys() else [here, module]  # often it stands alone there
+        if not any(self.follows(self.played(edits, self.horizon(edits))) for edits in reaches):
             return None
         best = self.judged(change.text, here)
         tried = [here.keys()]

@@ -23,7 +23,7 @@ LEFT, MIDDLE, RIGHT = 0, 1, 2
 COLUMN = {8: RIGHT, 9: LEFT, 12: RIGHT, 14: LEFT, 15: RIGHT, 16: LEFT, 17: LEFT, 18: LEFT}
 
 # The picture's measures, in its own pixels; the colours are those of cover.svg.
-BOX_WIDTH, BOX_HEIGHT, GAP_ACROSS, GAP_DOWN, MARGIN = 158, 44, 12, 20, 16
+BOX_WIDTH, BOX_HEIGHT, GAP_ACROSS, GAP_DOWN, MARGIN = 166, 44, 14, 28, 18
 PAPER, INK, QUIET, GOLD, BLUE, BOX = "#14243d", "#f4efe4", "#9fb3cf", "#f2b84b", "#7fb2f0", "#2a4671"
 
 
@@ -119,10 +119,10 @@ def box(chapter: Chapter, corner: tuple[int, int], may_be_left_out: bool) -> str
         [
             f'<rect x="{x}" y="{y}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="9" fill="{BOX}" '
             f'stroke="{BLUE}" stroke-width="1.4"{dashes}/>',
-            f'<text x="{x + 12}" y="{y + 28}" font-size="19" font-weight="700" fill="{GOLD}">'
+            f'<text x="{x + 12}" y="{y + 28}" font-size="17" font-weight="700" fill="{GOLD}">'
             f"{chapter.number}</text>",
-            f'<text x="{x + 42}" y="{y + 19}" font-size="12.5" fill="{INK}">{chapter.title}</text>',
-            f'<text x="{x + 42}" y="{y + 35}" font-size="11.5" fill="{QUIET}">{chapter.minutes} min</text>',
+            f'<text x="{x + 40}" y="{y + 19}" font-size="12" fill="{INK}">{chapter.title}</text>',
+            f'<text x="{x + 40}" y="{y + 35}" font-size="11.5" fill="{QUIET}">{chapter.minutes} min</text>',
         ]
     )
 

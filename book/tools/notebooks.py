@@ -47,6 +47,7 @@ KERNEL_ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # no chapter may need the network
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "BERT_EDU_WORK": "",  # a long run begins anew
 }
 
 # Chapters that train for minutes get all of the processor instead: their curves are not compared digit by
