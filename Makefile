@@ -1,12 +1,15 @@
 # What can be made of the book. Everything is one command, written out here; "make" alone makes the pages.
 
-.PHONY: book pdf test derived
+.PHONY: book pdf pictures test derived
 
 book:       ## the pages, at _build/html/index.html
 	jupyter-book build .
 
 pdf:        ## the book as one PDF, printed by Chromium
 	python book/tools/pdf.py book.pdf
+
+pictures:   ## the README's pictures, of pages that are built already
+	python book/tools/pictures.py _build/html
 
 test:       ## the unit tests, and every notebook, cell by cell
 	pytest
