@@ -214,6 +214,29 @@ def test_no_markup_is_left_as_text(pages):
     assert not found, "\n".join(found)
 
 
+def test_words_lead_to_the_glossary(pages):
+    """In every chapter, each word once, and not so many that they get in the way."""
+    for name in (name for name in pages if name.startswith("notebooks/")):
+        targets = [link["href"] for link in pages[name].select("article a.glossary-link")]
+        assert 0 < len(targets) <= 30, (name, len(targets))
+        assert len(targets) == len(set(targets)), name
+
+
+def test_displayed_equations_are_numbered(pages, toc):
+    """In their order: chapter 4 has (4.1), (4.2), ... and each number is a link to its equation."""
+    in_all = 0
+    for name in (name for name in chapters(toc) if re.match(r"notebooks/(?!00)", name)):
+        soup = pages[f"{name}.html"]
+        equations = [math for math in soup.select("article div.math") if "amsmath" not in math["class"]]
+        numbers = [math.select_one(".eqno") for math in equations]
+        chapter = int(name[len("notebooks/") :][:2])
+        shown = [number and number.find(string=True) for number in numbers]
+        assert shown == [f"({chapter}.{place})" for place in range(1, len(equations) + 1)], name
+        assert all(soup.find(id=number.a["href"].removeprefix("#")) for number in numbers), name
+        in_all += len(equations)
+    assert in_all > 40
+
+
 def test_papers_are_in_the_bibliography_and_called_the_same(pages):
     """Every paper on arXiv that a page links to; a link "Names (year)" agrees with the entry there."""
     called = {}
@@ -431,6 +454,41 @@ def weight(site, address, seen):
 def test_pages_are_light(visits, address, site):
     heavy = {seen.label: weight(site, address, seen) for seen in visits}
     assert not {label: size for label, size in heavy.items() if size > WEIGHT_LIMIT}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_of_the_glossary_are_explained(browser, address, pages, scheme):
+    """By keyboard and by pointer, next to the word, and within the window of a phone."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    most = max(pages, key=lambda name: len(pages[name].select("a.glossary-link")))
+    context = browser.new_context(color_scheme=scheme, viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(address + most)
+    shown = page.locator(".definition:visible")
+    links = page.locator("a.glossary-link").all()
+    for link in links:
+        link.focus()
+        assert shown.get_attribute("id") == link.get_attribute("aria-describedby")
+        box, word = shown.bounding_box(), link.bounding_box()
+        assert 0 <= box["x"] and box["x"] + box["width"] <= 390, link.text_content()
+        assert 0 <= box["y"] and box["y"] + box["height"] <= 844, link.text_content()
+        below, above = box["y"] - word["y"] - word["height"], word["y"] - box["y"] - box["height"]
+        assert 0 < max(below, above) < 20, link.text_content()
+    place = {"include": [[".definition:not([hidden])"], ["a.glossary-link"]]}
+    assert not Axe().run(page, place, AXE_OPTIONS).response["violations"]
+    page.keyboard.press("Escape")
+    assert shown.count() == 0
+    links[0].hover()
+    shown.hover()  # the pointer may move onto it
+    page.wait_for_timeout(500)
+    assert shown.count() == 1
+    page.mouse.move(0, 0)
+    shown.wait_for(state="hidden")
+    links[0].click()
+    page.wait_for_url("**/book/glossary.html#*")
+    assert page.locator("dt:target").is_visible()
+    context.close()
 
 
 @pytest.mark.parametrize("place", ["server", "files"])

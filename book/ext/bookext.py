@@ -4,6 +4,7 @@
   ``<repo:README.md>``, ``[try it](colab:notebooks/04_attention.ipynb)``. Links to sheets become such.
 - Hidden code cells under their own titles, and equations that can be scrolled with the keyboard.
 - A bibliography that names papers as the text does, "Vaswani et al., 2017", and that screen readers can read.
+- Words that lead to the glossary: `glossary_links.py`. Numbers for equations: `numbered_equations.py`.
 """
 
 import re
@@ -119,6 +120,8 @@ def write_factories(app, what, name, obj, options, signature, annotation):
 
 
 def setup(app):
+    app.setup_extension("glossary_links")
+    app.setup_extension("numbered_equations")
     app.connect("config-inited", add_repository_links, priority=100)  # before MyST reads its configuration
     app.connect("source-read", open_sheets_in_colab)
     app.connect("doctree-read", title_hidden_cells)
