@@ -64,8 +64,8 @@ def bench_command(
 
     Both sides take turns on the same texts in the same precision; medians and ratios. Speed is in tokens a
     second, padding not counted. Measure in a quiet moment: whatever else computes makes the figures small,
-    and on several threads also unsteady. The part time_to_loss trains two models and takes by far the longest,
-    about a quarter of an hour on two cores.
+    and on several threads also unsteady. The part time_to_loss trains two models and takes longest, about a
+    quarter of an hour on two cores.
 
     \b
     Examples:
