@@ -68,7 +68,8 @@ again. This is what `train_step` in `bert_edu/training/loop.py` does, and
 
 `--batch-tokens` times `--accumulate` is a step of *all* processes. The same run in one process has
 `--shards 2` beside it. **Predict**: by how much do the two curves of the loss differ? A test of the book
-lets both run for {steps_tested} steps: by less than 0.0001. Only the order in which numbers are added differs.
+lets both run for {steps_tested} steps: by less than 0.0001. Only the order in which numbers are added
+differs.
 
 How the text is shared:
 
@@ -135,9 +136,9 @@ pass of a step sends anything.
 
 ## A model that does not fit one GPU
 
-BERT never gets there. Weights, gradients and AdamW's two means of BERT-large, the largest in the book, are
-{large:.1f} GB in float32, which every GPU of today's data centres holds. For a smaller GPU, or a larger
-model, there is one option more:
+BERT hardly ever gets there. Weights, gradients and AdamW's two means of BERT-large, the largest in the
+book, are {large:.1f} GB in float32, which every GPU of today's data centres holds. For a smaller GPU, or a
+larger model, there is one option more:
 
     torchrun --nproc-per-node 8 -m bert_edu pretrain --out large --preset large --shard-model ...
 
@@ -145,9 +146,9 @@ Each process then keeps only its part of every matrix, of its gradient and of it
 eighth of eight. When a layer's turn comes, all of them send their parts of it, it computes, and it is given
 up again. This is PyTorch's FSDP2 (from version 2.6 on). **Predict**: how do the losses change?
 
-Not at all, but for the order in which numbers are added. The test above runs for {steps_tested} steps this way
-too, to the same 0.0001. Checkpoints stay the same as well, so a run may go on in parts that was begun with
-whole models, and the other way round, with as many processes or with one.
+Not at all, but for the order in which numbers are added. The test above runs for {steps_tested} steps this
+way too, to the same 0.0001. Checkpoints stay the same as well: a run that was begun with whole models may go
+on in parts, and one that was begun in parts with another number of processes, or with one.
 
 What it gives, and what it costs, for BERT-large with steps of one pass:
 
@@ -157,8 +158,9 @@ twice, forward and backward, and gives its gradient away: at most half as much a
 `--accumulate {passes}` makes it {passes_times} times as much.
 
 - Activations are not split. For them there are `--checkpointing` and fewer `--batch-tokens`.
-- Each process begins with the whole model in the host's memory, and a GPU holds one layer of it at a time
-  beside its part.
+- Beside its part, a GPU holds as wholes a layer or two and, during a pass, what is around the layers: the
+  embedding table and the heads.
+- Each process begins with the whole model in the memory of its host.
 - `--optimizer muon` needs whole matrices, and is refused.
 
 ## What was not measured
@@ -291,7 +293,7 @@ def parts(config: BertConfig) -> str:
         ):
             gigabytes = [f"{number:.1f} GB" for number in (resident_gigabytes(config) / held, sent / 1e9)]
             rows.append([f"{gpus}, {name}", *gigabytes])
-    return table(["GPUs", "weights, gradients and means on each", "sent by each in a step"], rows)
+    return table(["GPUs", "weights, gradients and means on each", "sent by each, at most"], rows)
 
 
 def tokens_needed(parameters: int, gpus: int, gigabytes_a_second: float, seconds_a_token: float) -> float:

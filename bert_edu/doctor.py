@@ -1,8 +1,10 @@
 """What is wrong with an environment, and what to do about it: `bert-edu doctor`.
 
 Nothing here imports what it examines before it is known to be there, so that a broken environment still gets
-its answer.
+its answer. That is also why annotations are not evaluated: an old Python must be able to read this file.
 """
+
+from __future__ import annotations
 
 import importlib.metadata
 import os
@@ -13,10 +15,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+from . import __version__
+from .environment import OLDEST_PYTHON
 
 FINE, NOTE, WRONG = "fine", "note", "WRONG"
-LITTLE_SPACE = 2e9  # bytes free in the folder for texts
-OLDEST_PYTHON = (3, 11)
+LITTLE_SPACE = 2e9  # bytes free in a folder where much is to be kept
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,35 @@ class Finding:
         return f"{self.state:6}{self.what:15}{self.says}"
 
 
+def report() -> int:
+    """Prints what is found, a line each, and what it comes to; returns how many things are wrong."""
+    print(f"bert-edu {__version__}")
+    wrong = 0
+    for finding in examination():
+        print(finding, flush=True)
+        wrong += finding.state == WRONG
+    if wrong:
+        print(f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong: see the lines above")
+    else:
+        print("nothing is wrong")
+    return wrong
+
+
 def examination() -> Iterator[Finding]:
     """Looks at one thing after the other, whatever became of those before."""
-    for look in (python, packages, extras, kernel, processor, graphics, data_folder, shipped_model):
+    yield from python()
+    if sys.version_info[:2] < OLDEST_PYTHON:  # nothing else can be looked at
+        return
+    looks = (packages, extras, kernel, processor, graphics, data_folder, hub_folder, work, shipped_model)
+    for look in looks:
+        what = look.__name__.replace("_", " ")
         try:
             yield from look()
+        except ModuleNotFoundError as error:
+            package = str(error.name).split(".")[0]
+            yield Finding(WRONG, what, f"cannot be looked at without {package}: pip install {package}")
         except Exception as error:  # whatever is wrong with one thing, the others are looked at
-            yield Finding(WRONG, look.__name__.replace("_", " "), f"{type(error).__name__}: {error}")
+            yield Finding(WRONG, what, f"{type(error).__name__}: {error}")
 
 
 # ---- One thing each ----------------------------------------------------------------------------------------
@@ -63,10 +90,14 @@ def packages(
     requirements: list[str] | None = None, version: Callable[[str], str] = importlib.metadata.version
 ) -> Iterator[Finding]:
     """Every run-time dependency, in the range that the package asks for."""
-    from packaging.requirements import Requirement
-
+    if requirements is None and _version_or_none("bert-edu") is None:
+        place = Path(__file__).parent
+        yield Finding(WRONG, "packages", f"are not known, because {place} is not installed: pip install it")
+        return
     if requirements is None:
         requirements = importlib.metadata.requires("bert-edu") or []
+    from packaging.requirements import Requirement
+
     needed = [Requirement(line) for line in requirements]
     good = []
     for requirement in needed:
@@ -95,17 +126,16 @@ def packages(
 
 def extras() -> Iterator[Finding]:
     """What only figures, or only the book's own tests, need."""
-    for extra, names, purpose in (
-        ("viz", ("matplotlib", "seaborn", "altair"), "the chapters' figures"),
-        ("tensorboard", ("tensorboard",), "bert-edu pretrain --tensorboard"),
+    for what, names, purpose, remedy in (
+        ("viz", ("matplotlib", "seaborn", "altair"), "the chapters' figures", '"bert-edu[viz]"'),
+        ("tensorboard", ("tensorboard",), "bert-edu pretrain --tensorboard", '"bert-edu[tensorboard]"'),
+        ("comparisons", ("transformers",), "chapters 2, 7, 8, 10 and 18 compare with it", "transformers"),
     ):
         missing = [name for name in names if _version_or_none(name) is None]
         if missing:
-            yield Finding(
-                NOTE, extra, f'{purpose}: {", ".join(missing)} missing; pip install "bert-edu[{extra}]"'
-            )
+            yield Finding(NOTE, what, f"{purpose}: {', '.join(missing)} missing; pip install {remedy}")
         else:
-            yield Finding(FINE, extra, ", ".join(f"{name} {_version_or_none(name)}" for name in names))
+            yield Finding(FINE, what, ", ".join(f"{name} {_version_or_none(name)}" for name in names))
 
 
 def kernel() -> Iterator[Finding]:
@@ -173,20 +203,29 @@ def data_folder() -> Iterator[Finding]:
     """Whether texts can be kept."""
     from .data.downloads import cache_folder
 
-    folder = cache_folder()
-    advice = "name another folder in the environment variable BERT_EDU_DATA"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        yield Finding(WRONG, "texts", f"{folder} cannot be written to ({error.strerror}): {advice}")
+    yield _place("texts", cache_folder(), "BERT_EDU_DATA", parents=True)
+
+
+def hub_folder() -> Iterator[Finding]:
+    """Whether the published model that chapters load is here, or can be kept when the hub gives it."""
+    from .notebook import published_model
+
+    if Path(published_model()).is_dir():
+        yield Finding(FINE, "real model", f"is in {published_model()}")
         return
-    free = shutil.disk_usage(folder).free
-    if free < LITTLE_SPACE:
-        yield Finding(NOTE, "texts", f"only {free / 1e9:.1f} GB are free in {folder}: {advice}")
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    yield _place("real model", Path(HF_HUB_CACHE), "HF_HUB_CACHE", parents=True)
+
+
+def work() -> Iterator[Finding]:
+    """Whether long runs of a notebook can be kept."""
+    from .notebook import WORK
+
+    if place := os.environ.get(WORK):
+        yield _place("long runs", Path(place), WORK, parents=False)
     else:
-        yield Finding(FINE, "texts", f"are kept in {folder}, {free / 1e9:.0f} GB free")
+        yield Finding(FINE, "long runs", f"of notebooks are not kept: {WORK} names no folder for them")
 
 
 def shipped_model() -> Iterator[Finding]:
@@ -210,6 +249,21 @@ def shipped_model() -> Iterator[Finding]:
 
 
 # ---- What the above share ----------------------------------------------------------------------------------
+
+
+def _place(what: str, folder: Path, variable: str, parents: bool) -> Finding:
+    """Whether a folder, which an environment variable can name, is there or can be made, and has room."""
+    advice = f"name another folder in the environment variable {variable}"
+    try:
+        folder.mkdir(parents=parents, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return Finding(WRONG, what, f"{folder} cannot be written to ({error.strerror}): {advice}")
+    free = shutil.disk_usage(folder).free
+    if free < LITTLE_SPACE:
+        return Finding(NOTE, what, f"only {free / 1e9:.1f} GB are free in {folder}: {advice}")
+    return Finding(FINE, what, f"are kept in {folder}, {free / 1e9:.0f} GB free")
 
 
 def _version_or_none(name: str) -> str | None:

@@ -1,29 +1,84 @@
-"""What every chapter's notebook needs: a quiet start, the package's source on the page, a real model."""
+"""What a chapter's notebook needs: a quiet start, the package's source, a real model, a folder for runs."""
 
+import contextlib
 import importlib.util
 import inspect
 import json
+import os
+import tempfile
 import textwrap
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
-from . import __version__
+from . import __version__, environment
 
 HERE = Path(__file__).parent
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+WORK = "BERT_EDU_WORK"  # the environment variable that names the place where long runs are kept
 
 
 def ready():
-    """Prepares a notebook: the book's figure style, tensors with four decimals, one line of greeting."""
+    """Prepares a notebook: the book's figure style, tensors with four decimals, one line of greeting.
+
+    Raises:
+        ImportError: when something is missing or too old; the message says what to do.
+    """
+    environment.check()
+    import torch
+
     # Other libraries' progress bars say so when a notebook has no widgets to draw them with.
     warnings.filterwarnings("ignore", message="IProgress not found")
     from . import viz
 
     viz.use_style()
     torch.set_printoptions(precision=4, sci_mode=False, linewidth=110)
+    if importlib.util.find_spec("transformers") is None:
+        print("transformers is missing, which some chapters compare with: %pip install transformers")
     print(f"bert_edu {__version__} is ready")
+
+
+@contextlib.contextmanager
+def work_folder(name: str) -> Iterator[Path]:
+    """A folder for a long run: one that stays, if BERT_EDU_WORK names a place for it, else a temporary one.
+
+    With `%env BERT_EDU_WORK=/content/drive/MyDrive/bert_edu` the run outlives Colab's machine: the next one
+    finds its checkpoints in the same folder.
+
+    Args:
+        name: of the folder inside that place; the same name means the same run.
+
+    Raises:
+        OSError: when the folder cannot be written to, or Drive is not there.
+    """
+    place = os.environ.get(WORK)
+    if not place:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    folder = Path(place).expanduser() / name
+    reason = why_not_writable(folder)
+    if reason is not None:
+        raise OSError(
+            f"{folder} cannot be written to ({reason}): mount Drive first, or name another place in {WORK}"
+        )
+    yield folder
+
+
+def why_not_writable(folder: Path) -> str | None:
+    """Makes a folder, and the one above it, but no more: where Drive is not mounted, nothing takes its place.
+
+    Returns:
+        Why nothing can be written there, or None.
+    """
+    try:
+        folder.parent.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"a word")
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def show_source(*objects):

@@ -226,6 +226,7 @@ def resolve_folder(name_or_folder: str | Path, patterns: list[str]) -> Path:
 
     Raises:
         FileNotFoundError: when it is neither; the message says what was tried.
+        PermissionError: when the hub's cache cannot be written to.
     """
     if Path(name_or_folder).is_dir():
         return Path(name_or_folder)
@@ -237,6 +238,11 @@ def resolve_folder(name_or_folder: str | Path, patterns: list[str]) -> Path:
 
     try:
         return Path(snapshot_download(str(name_or_folder), allow_patterns=patterns))
+    except PermissionError as error:
+        raise PermissionError(
+            f"{name_or_folder} could not be kept in {error.filename} ({error.strerror}): name a folder that "
+            f"can be written to in the environment variable HF_HUB_CACHE"
+        ) from error
     except Exception as error:  # the hub's client raises a dozen kinds; to the reader they are one
         raise FileNotFoundError(
             f"{name_or_folder} is no folder here, and the model hub did not give it either "
@@ -265,6 +271,8 @@ class replacing:
             os.replace(self.temporary, self.path)
         else:
             self.temporary.unlink(missing_ok=True)
+            if isinstance(error, SafetensorError):  # what a full disk gives
+                raise OSError(f"{self.path} could not be written ({error})") from error
 
 
 def _current_spelling(name: str) -> str:

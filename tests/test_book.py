@@ -63,6 +63,9 @@ STICKING_OUT = """() => {
     return page > width ? [`the page is ${page} pixels wide`, ...out] : out;
 }"""
 
+# Mathematics and fonts are in their places: nothing moves any more.
+SETTLED = "async () => { await window.MathJax?.startup?.promise; await document.fonts.ready; }"
+
 # Of the elements that look alike (the same tags and classes all the way up) the last stays, and of the others
 # at most their text: a chapter has thousands of coloured words and formulas, and axe-core is slow.
 ONE_OF_EACH = """([selector, keepText]) => {
@@ -346,7 +349,7 @@ def visit(context, base, name, *, axe=None):
     page.on("pageerror", lambda error: seen.errors.append(str(error)))
     page.on("console", lambda message: seen.errors.append(message.text) if message.type == "error" else None)
     page.goto(base + name)
-    page.evaluate("async () => { await window.MathJax?.startup?.promise; await document.fonts.ready; }")
+    page.evaluate(SETTLED)
     seen.formulas = page.locator(".math:not(.math .math)").count()
     seen.typeset = page.locator(".math mjx-container").count()
     seen.misset = page.locator("mjx-merror, mjx-container [style*='color: red']").count()  # red: unknown
@@ -464,11 +467,13 @@ def test_words_of_the_glossary_are_explained(browser, address, pages, scheme):
     most = max(pages, key=lambda name: len(pages[name].select("a.glossary-link")))
     context = browser.new_context(color_scheme=scheme, viewport={"width": 390, "height": 844})
     page = context.new_page()
-    page.goto(address + most)
+    page.goto(address + most, wait_until="networkidle")
+    page.evaluate(SETTLED)
     shown = page.locator(".definition:visible")
     links = page.locator("a.glossary-link").all()
     for link in links:
         link.focus()
+        page.wait_for_timeout(100)  # the page scrolls there
         assert shown.get_attribute("id") == link.get_attribute("aria-describedby")
         box, word = shown.bounding_box(), link.bounding_box()
         assert 0 <= box["x"] and box["x"] + box["width"] <= 390, link.text_content()

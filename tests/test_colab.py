@@ -19,6 +19,13 @@ import notebooks
 
 CHAPTERS = sorted((notebooks.ROOT / "notebooks").glob("*.ipynb"))
 SAMPLE = "04_attention"
+# The set-up cell knows Colab by a module that is there before it.
+COLAB = """
+import sys, types
+sys.modules["google.colab"] = types.ModuleType("google.colab")
+from ipykernel import kernelapp
+kernelapp.launch_new_instance()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +76,7 @@ def run(python, folder, notebook):
     nbformat.write(notebook, file)
     kernel = folder / "kernels" / "python3"
     kernel.mkdir(parents=True)
-    spec = {"argv": [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "Colab"}
+    spec = {"argv": [python, "-c", COLAB, "-f", "{connection_file}"], "display_name": "Colab"}
     (kernel / "kernel.json").write_text(json.dumps(spec | {"language": "python"}))
     program = (
         "import sys, nbclient, nbformat\n"

@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import scaling_page
 import torch
+from safetensors.torch import load_file
 from test_training import STORE, TOKENIZER, corpus, metrics, run
 
 import bert_edu
@@ -31,6 +34,7 @@ SETTINGS = "--device cpu --precision float32 --max-length 16 --batch-tokens 64 -
 STEPS, TOLERANCE = 50, 1e-4
 # Four passes make a step: with two processes two of each, so that a gradient waits for the second one.
 FIFTY = [*SETTINGS, "--accumulate", 4, "--max-steps", STEPS, "--checkpoint-every", 20, "--evaluate-every", 20]
+COMPILED = [*SETTINGS, "--accumulate", 4, "--max-steps", 3, "--compile"]
 
 # The program, in which one process kills itself after step 30, unless it has been started again.
 DYING = """
@@ -44,6 +48,30 @@ def log_and_die(self, *arguments):
         os.kill(os.getpid(), signal.SIGKILL)
 loop.Run.log = log_and_die
 main()
+"""
+
+# Several commands of the program one after the other, in processes that are started once; after each one they
+# say how many numbers they held as parameters and means. "eager" compiles without a C++ compiler.
+SEVERAL = """
+import contextlib, functools, json, sys
+import torch
+from bert_edu.cli import app
+from bert_edu.training import distributed, loop
+torch.compile = functools.partial(torch.compile, backend="eager")
+step, held = loop.train_step, [0]
+def measured_step(model, optimizer, *arguments, **keywords):
+    sums = step(model, optimizer, *arguments, **keywords)
+    tensors = [*model.parameters(), *(each for state in optimizer.state.values() for each in state.values())]
+    held[0] = sum(getattr(each, "_local_tensor", each).numel() for each in tensors)
+    return sums
+loop.train_step = measured_step
+with distributed.together("cpu"):
+    distributed.together = lambda device: contextlib.nullcontext()
+    for arguments in json.loads(sys.argv[1]):
+        if app(arguments, standalone_mode=False):
+            sys.exit(1)
+        print("held", arguments[2], held.pop(), flush=True)
+        held.append(0)
 """
 
 
@@ -133,15 +161,95 @@ def test_after_a_death_all_go_on_from_the_last_checkpoint(by_two):
     assert min(first, second) > Position()  # what each process read was told to the one that writes
 
 
+def sixty(folder, out):
+    """The losses of a run when one process has taken ten steps more."""
+    shutil.copytree(folder, out)
+    result = succeed("pretrain", "--out", out, "--resume", "--max-steps", 60)
+    assert "resuming after step 50" in result.stderr and "processes" not in result.stderr
+    return losses(out)
+
+
+@pytest.fixture(scope="module")
+def sixty_by_one(by_one, tmp_path_factory):
+    return sixty(by_one, tmp_path_factory.mktemp("runs") / "sixty")
+
+
 @with_torchrun
-def test_one_process_goes_on_where_two_stopped(by_one, by_two, texts, tmp_path):
-    curves = []
-    for name, folder in (("one", by_one), ("two", by_two[0])):
-        out = shutil.copytree(folder, tmp_path / name)
-        result = succeed("pretrain", "--out", out, "--resume", "--max-steps", 60)
-        assert "resuming after step 50" in result.stderr and "processes" not in result.stderr
-        curves.append(losses(out))
-    assert len(curves[0]) == 60 and curves[1] == pytest.approx(curves[0], abs=1e-4)
+def test_one_process_goes_on_where_two_stopped(sixty_by_one, by_two, tmp_path):
+    assert len(sixty_by_one) == 60
+    assert sixty(by_two[0], tmp_path / "sixty") == pytest.approx(sixty_by_one, abs=TOLERANCE)
+
+
+# ---- A model in parts, and a compiled one ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def in_parts(by_one, texts, tmp_path_factory):
+    """Runs by two processes, how many parameters and means each of them held, and the losses at the ends."""
+    folder = tmp_path_factory.mktemp("parts")
+    (folder / "several.py").write_text(SEVERAL)
+    shutil.copytree(by_one, folder / "continued")
+    go_on = ["--resume", "--max-steps", 60, "--shard-model", "--checkpointing"]
+    commands = [
+        ["pretrain", "--out", folder / "split", *texts, *FIFTY, "--shard-model"],
+        ["pretrain", "--out", folder / "split", "--resume"],  # it is over already
+        ["pretrain", "--out", folder / "continued", *go_on],
+        ["pretrain", "--out", folder / "compiled", *texts, *COMPILED],
+        ["pretrain", "--out", folder / "compiled in parts", *texts, *COMPILED, "--shard-model"],
+    ]
+    done = torchrun(folder / "several.py", json.dumps([[str(part) for part in one] for one in commands]))
+    assert done.returncode == 0, done.stderr
+    held = {}
+    for line in done.stdout.splitlines():
+        if line.startswith("held "):
+            out, count = line.removeprefix("held ").rsplit(maxsplit=1)
+            held.setdefault(Path(out).name, []).append(int(count))
+    measured = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("mlm_loss")]
+    return folder, held, measured
+
+
+@with_torchrun
+def test_a_model_in_parts_follows_the_curve_of_a_whole_one(by_one, in_parts):
+    folder, held, _ = in_parts
+    expected, found = metrics(by_one), metrics(folder / "split")
+    assert len(found) == len(expected) == STEPS + 3  # steps and evaluations
+    assert sum(line.get("gradient_norm", 0) > 1 for line in expected) > STEPS / 2  # they are clipped to 1
+    for line, other in zip(expected, found):
+        assert other.get("valid") == pytest.approx(line.get("valid"), abs=TOLERANCE)
+        for name in ("mlm_loss", "nsp_loss", "gradient_norm"):
+            assert other.get(name) == pytest.approx(line.get(name), abs=TOLERANCE), (line["step"], name)
+    # Each process had half of it: the numbers, and AdamW's two means of each.
+    weights = load_file(folder / "split" / "model.safetensors")
+    numbers = 3 * sum(each.numel() for each in weights.values())
+    assert sum(held["split"]) == pytest.approx(numbers, rel=0.01)
+    assert max(held["split"]) == pytest.approx(numbers / 2, rel=0.01)
+    assert min(held["compiled"]) == pytest.approx(numbers, rel=0.01)
+
+
+@with_torchrun
+def test_a_run_in_parts_leaves_what_any_run_leaves(by_one, in_parts):
+    folder, _, measured = in_parts
+    assert (folder / "split" / "config.json").read_text() == (by_one / "config.json").read_text()
+    # The run that was over measured what had been written; the first one what was in parts.
+    assert len(measured) == 5 and measured[0] == measured[1]
+
+
+@with_torchrun
+def test_whole_and_in_parts_go_on_from_each_other(sixty_by_one, in_parts, tmp_path):
+    folder, held, _ = in_parts
+    assert sixty(folder / "split", tmp_path / "sixty") == pytest.approx(sixty_by_one, abs=TOLERANCE)
+    assert losses(folder / "continued") == pytest.approx(sixty_by_one, abs=TOLERANCE)
+    assert max(held["continued"]) == max(held["split"])
+
+
+@with_torchrun
+def test_two_processes_compile_the_model_that_one_compiles(in_parts, texts, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    succeed("pretrain", "--out", tmp_path, *texts, *COMPILED, "--shards", 2)
+    expected = losses(tmp_path)
+    for name in ("compiled", "compiled in parts"):
+        found = losses(in_parts[0] / name)
+        assert len(found) == 3 and found == pytest.approx(expected, abs=TOLERANCE), name
 
 
 # ---- The text ----------------------------------------------------------------------------------------------
@@ -283,6 +391,19 @@ def test_restarts_need_resume(monkeypatch, texts, tmp_path):
     assert "torchrun --max-restarts needs --resume" in complaint
 
 
+def test_muon_takes_whole_matrices(texts, tmp_path):
+    complaint = refuse("pretrain", "--out", tmp_path, *texts, *FIFTY, "--shard-model", "--optimizer", "muon")
+    assert "shard_model deals out the rows of a matrix, and muon needs them all" in complaint
+
+
+def test_a_pytorch_that_cannot_split_a_model_is_refused(monkeypatch):
+    become(monkeypatch, 0, 2)
+    monkeypatch.setattr(distributed, "gathered", lambda failed: [failed, failed])
+    monkeypatch.setitem(sys.modules, "torch.distributed.fsdp", ModuleType("fsdp"))
+    with pytest.raises(ValueError, match=r"--shard-model needs PyTorch 2\.6 or later, and this is"):
+        distributed.split(torch.nn.Linear(1, 1), torch.device("cpu"))
+
+
 @with_torchrun
 def test_a_process_without_text_says_so_and_none_hangs(texts, tmp_path):
     (tmp_path / "uneven.txt").write_text(
@@ -334,7 +455,9 @@ def test_the_page_is_made_from_the_measured_figures():
     speed = scaling_page.measured_speed()
     page = scaling_page.page(speed)
     assert scaling_page.PAGE.read_text(encoding="utf-8") == page
+    assert scaling_page.STEPS_TESTED == STEPS
     assert f"run for {STEPS} steps: by less than {TOLERANCE:.4f}" in " ".join(page.split())
+    assert f"runs for {STEPS} steps this way too, to the same {TOLERANCE:.4f}" in " ".join(page.split())
 
 
 def test_the_page_reckons_with_what_was_measured_for_base():
@@ -356,4 +479,5 @@ def test_costs_by_hand():
     found = scaling_page.operations(scaling_page.BertConfig.preset("base"), length, rows, scored)
     assert 6 * 85e6 < found / (rows * length) < 7 * 85e6  # 12 layers of 12 * 768 * 768 weights
     assert scaling_page.sent_bytes(1000, 2) == 4000
+    assert scaling_page.sent_in_parts(1000, 2, passes=1) == 6000  # half of it fetched twice and given once
     assert scaling_page.tokens_needed(1000, 2, 1e-6, seconds_a_token=1.0) == 40  # 4 s to send, 40 to compute

@@ -13,7 +13,8 @@ from helpers import bert, succeed
 def test_a_good_environment():
     output = succeed("doctor").stdout
     assert "a cup of tea" in output and "nothing is wrong" in output and WRONG not in output
-    for what in ("Python", "packages", "notebooks", "processor", "GPU", "texts", "shipped model"):
+    whats = ("Python", "packages", "notebooks", "processor", "GPU", "texts", "real model", "long runs")
+    for what in (*whats, "shipped model"):
         assert f" {what} " in output
 
 
@@ -55,11 +56,11 @@ def test_an_old_python(monkeypatch):
 
 def test_figures_are_an_extra(monkeypatch):
     monkeypatch.setattr(doctor, "_version_or_none", lambda name: None if name == "altair" else "1.0")
-    figures, board = doctor.extras()
+    figures, board, comparisons = doctor.extras()
     assert figures == Finding(
         NOTE, "viz", 'the chapters\' figures: altair missing; pip install "bert-edu[viz]"'
     )
-    assert board.state == FINE
+    assert board.state == comparisons.state == FINE
 
 
 def test_a_kernel_of_another_python(monkeypatch, tmp_path):

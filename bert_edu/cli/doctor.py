@@ -2,8 +2,7 @@
 
 import typer
 
-from .. import __version__
-from ..doctor import WRONG, examination
+from ..doctor import report
 from .program import app
 
 
@@ -11,18 +10,12 @@ from .program import app
 def doctor_command():
     """Look at Python, packages, kernel, processor, GPU and folders, and say what to do about what is wrong.
 
-    Ends with exit code 1 if something is wrong. Put its output into a report of a problem.
+    Ends with exit code 1 if something is wrong. Put its output into a report of a problem. Where something
+    is missing without which no command can start, every command says what this one would.
 
     \b
     Examples:
       bert-edu doctor
     """
-    print(f"bert-edu {__version__}")
-    wrong = 0
-    for finding in examination():
-        print(finding, flush=True)
-        wrong += finding.state == WRONG
-    if wrong:
-        print(f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong: see the lines above")
+    if report():
         raise typer.Exit(1)
-    print("nothing is wrong")

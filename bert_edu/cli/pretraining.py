@@ -21,7 +21,7 @@ from ..embeddings import repeat_positions, start_from_sinusoids
 from ..heads import BertForPreTraining
 from ..pretrained import WEIGHTS_FILE, read_json
 from ..tokenization import BACKEND_FILE, MASK, VOCABULARY_FILE, BertTokenizer
-from ..training import distributed
+from ..training import distributed, started
 from ..training.checkpoint import list_checkpoints
 from ..training.loop import (
     METRICS_FILE,
@@ -59,18 +59,7 @@ Corpora = Annotated[list[str], typer.Option("--corpus", metavar="NAME|PATH", hel
 DEFAULT_SECONDS = 180.0
 DEFAULT_VOCABULARY = 4096
 EVALUATED_ROWS = 500  # inputs that are measured while a run goes on
-# What may change when a run resumes; everything else must stay what it was.
-MAY_CHANGE = {
-    "max_steps",
-    "max_seconds",
-    "precision",
-    "device",
-    "checkpoint_every",
-    "evaluate_every",
-    "tensorboard",
-    "workers",
-    "checkpointing",
-}
+MAY_CHANGE = started.MAY_CHANGE | {"tensorboard"}  # when a run resumes
 
 
 @app.command("pretrain")
@@ -244,6 +233,14 @@ def pretrain_command(
             help="Less memory for a third more work: part of a step is computed twice instead of being kept.",
         ),
     ] = Recipe.checkpointing,
+    shard_model: Annotated[
+        bool,
+        typer.Option(
+            "--shard-model",
+            help="Under torchrun, split the model among the processes, when it does not fit one device. "
+            "Slower, since each layer is fetched when its turn comes.",
+        ),
+    ] = Recipe.shard_model,
     tensorboard: Annotated[
         bool,
         typer.Option(
@@ -268,7 +265,8 @@ def pretrain_command(
 
     Several GPUs or machines share a run under PyTorch's torchrun; --batch-tokens times --accumulate is a step
     of all of them together. A process that dies ends the others; with --max-restarts N and --resume they
-    start again from the last checkpoint. One that only stalls is given up after 10 minutes.
+    start again from the last checkpoint. One that only stalls is given up after 10 minutes. Each process
+    holds the whole model, or with --shard-model a part of it.
 
     \b
     Examples:
@@ -279,6 +277,7 @@ def pretrain_command(
           --max-steps 2000 --learning-rate 0.0003
       torchrun --nproc-per-node 8 --max-restarts 3 -m bert_edu pretrain --out large --resume \\
           --corpus novels/ --preset base --shards 16 --batch-tokens 8192 --max-steps 20000
+      torchrun --nproc-per-node 2 -m bert_edu pretrain --out split --preset large --shard-model
 
     \b
     What the folder holds at the end:
@@ -332,7 +331,8 @@ def _pretrain(context: typer.Context, out: Path, options: dict, resume: bool):
     if not first:
         return
     if valid_batches and not evaluation:  # it was over already
-        evaluation = evaluate_pretraining(model, valid_batches, prepared.tokenizer)
+        trained = BertForPreTraining.from_pretrained(out)  # a process may have had only a part of it
+        evaluation = evaluate_pretraining(trained, valid_batches, prepared.tokenizer)
     show({"model": str(out)} | evaluation | {"vocab_size": len(prepared.tokenizer)}, as_json=False)
 
 

@@ -133,6 +133,7 @@ def download(name: str) -> Path:
 
     Raises:
         ConnectionError: when it cannot be fetched.
+        PermissionError: when the cache folder cannot be written to.
         ValueError: when what came is not the registered file; it is not kept.
     """
     import pooch  # a slow import that most runs do without
@@ -143,6 +144,11 @@ def download(name: str) -> Path:
         fetched = pooch.retrieve(
             entry.url, f"sha256:{entry.sha256}", file, folder, progressbar=sys.stderr.isatty()
         )
+    except PermissionError as error:
+        raise PermissionError(
+            f"{name} could not be kept in {folder}, which cannot be written to: name another folder in the "
+            f"environment variable BERT_EDU_DATA"
+        ) from error
     except OSError as error:
         raise ConnectionError(
             f"{name} could not be fetched from {entry.url} ({type(error).__name__}): check the network, or "

@@ -17,9 +17,11 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from . import distributed
 from .optim import SideBySide
 
 FOLDER = "checkpoints"
@@ -34,8 +36,10 @@ def save(
     random_states: dict,
     state: dict,
     keep: int = 2,
-) -> Path:
+):
     """Writes the checkpoint of one step and removes all but the newest `keep`.
+
+    Of several processes all call it, since each may have a part of the tensors, and the first one writes.
 
     Args:
         run: the run's folder.
@@ -44,22 +48,22 @@ def save(
     Raises:
         OSError: when it cannot be written, for instance on a full disk; older checkpoints are untouched.
     """
+    tensors = {
+        "weights": distributed.whole(model.state_dict()),
+        "optimizer": distributed.whole(_optimizer_tensors(optimizer)),
+        "random": random_states,
+    }
+    if not distributed.is_first():
+        return
     final = run / FOLDER / f"step-{step:08d}"
     partial = run / FOLDER / f".partial-{step:08d}"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        tensors = {
-            "weights": model.state_dict(),
-            "optimizer": _optimizer_tensors(optimizer),
-            "random": random_states,
-        }
+        partial.mkdir(parents=True)
         hashes = {}
         for name in TENSOR_FILES:
             file = partial / f"{name}.safetensors"
-            save_file(
-                {key: tensor.detach().cpu().contiguous() for key, tensor in tensors[name].items()}, file
-            )
+            save_file({key: tensor.contiguous() for key, tensor in tensors[name].items()}, file)
             hashes[file.name] = _sha256(file)
         (partial / "state.json").write_text(
             json.dumps({"step": step, "files": hashes} | state, indent=2) + "\n"
@@ -68,12 +72,17 @@ def save(
             _to_disk(file)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(partial, final)
+    except (OSError, SafetensorError) as error:  # the latter is what a full disk gives
+        shutil.rmtree(partial, ignore_errors=True)
+        raise OSError(
+            f"the checkpoint of step {step} could not be written to {run / FOLDER} ({error}): see that the "
+            f"folder is there and has room, and resume from the checkpoint before it"
+        ) from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     for old in list_checkpoints(run)[keep:]:
-        shutil.rmtree(old)
-    return final
+        shutil.rmtree(old, ignore_errors=True)  # what stays is tried again after the next checkpoint
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -111,7 +120,10 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | Side
     Returns:
         What `save` was given as `state`, with the step, and the random states.
     """
-    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    own, weights = model.state_dict(), load_file(folder / "weights.safetensors")
+    model.load_state_dict(
+        {name: distributed.part_like(tensor, own.get(name, tensor)) for name, tensor in weights.items()}
+    )
     _set_optimizer_tensors(optimizer, load_file(folder / "optimizer.safetensors"))
     return json.loads((folder / "state.json").read_text()), load_file(folder / "random.safetensors")
 
@@ -130,10 +142,12 @@ def _set_optimizer_tensors(optimizer: torch.optim.Optimizer | SideBySide, tensor
     for place, one in enumerate(_each(optimizer)):
         complete = one.state_dict()
         complete["state"] = {}
+        parameters = [parameter for group in one.param_groups for parameter in group["params"]]
         for key, tensor in tensors.items():
             owner, number, name = key.split("/")
             if int(owner) == place:
-                complete["state"].setdefault(int(number), {})[name] = tensor
+                own = distributed.part_like(tensor, parameters[int(number)])
+                complete["state"].setdefault(int(number), {})[name] = own
         one.load_state_dict(complete)
 
 
@@ -147,5 +161,5 @@ def _sha256(file: Path) -> str:
 
 
 def _to_disk(file: Path):
-    with file.open("rb") as stream:
+    with file.open("r+b") as stream:  # Windows wants it writable
         os.fsync(stream.fileno())

@@ -3,8 +3,9 @@
     torchrun --nproc-per-node 2 -m bert_edu pretrain --out first
 
 Every process holds the whole model. The text is dealt into shards, and each process reads its own; then all
-take the same step, on the mean of their gradients (DistributedDataParallel). In a program that is one process
-the functions here do nothing, so the training loop calls them without asking.
+take the same step, on the mean of their gradients (DistributedDataParallel). With --shard-model each holds
+only a part of the model (FSDP2). In a program that is one process the functions here do nothing, so the
+training loop calls them without asking.
 
 When a process dies, `torchrun` ends the others within a second or two, and starts all of them again if it was
 told to (--max-restarts). A process that only stalls, or a network that fails, is noticed after `TIMEOUT`.
@@ -26,6 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Subset
 
 from ..data.pretraining import Position, PreTrainingBatch, PreTrainingBatches, sentence_pairs
+from ..heads import BertForPreTraining
 from ..tokenization import BertTokenizer
 from .reproducibility import seed_everything
 
@@ -146,7 +148,7 @@ def mean_over_processes(value: Tensor) -> Tensor:
     """The mean of a number over the processes; itself where there is only one."""
     if not _several():
         return value
-    total = value.to(torch.float64, copy=True)
+    total = _whole(value).to(torch.float64, copy=True)
     dist.all_reduce(total)
     return total / dist.get_world_size()
 
@@ -234,7 +236,81 @@ def over_processes(model: nn.Module, passes: int) -> nn.Module:
     Args:
         passes: forward and backward passes of this process in each step.
     """
-    return OneOfSeveral(model, passes) if world_size() > 1 else model
+    return OneOfSeveral(model, passes) if world_size() > 1 and not is_split(model) else model
+
+
+def split(model: BertForPreTraining, device: torch.device):
+    """Leaves this process its part of every parameter, and later of gradients and means, in place (FSDP2).
+
+    A layer is put together from all processes when its turn comes, and given up again after it; what is
+    around the layers is together from the forward pass to the backward pass. The gradients of every pass are
+    averaged, and each process keeps those of its part. Nothing happens where there is only one process.
+
+    Args:
+        model: the same numbers in all processes; on the host, so that a GPU never holds all of it.
+
+    Raises:
+        ValueError: when PyTorch is too old.
+
+    Source: Zhao et al. (2023), "PyTorch FSDP".
+    """
+    if world_size() == 1:
+        return
+    with all_or_none():
+        try:
+            from torch.distributed.fsdp import fully_shard
+        except ImportError as error:
+            raise ValueError(
+                f"--shard-model needs PyTorch 2.6 or later, and this is {torch.__version__}"
+            ) from error
+    mesh = dist.init_device_mesh(device.type, (world_size(),))
+    for layer in model.bert.encoder.layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)  # the rest: the embedding table is the decoder's too, so both stay together
+
+
+def is_split(model: nn.Module) -> bool:
+    """Whether this process has only a part of the model."""
+    return _is_part(next(model.parameters()))
+
+
+def whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as wholes, in the first process and its host's memory; the others give their parts."""
+    found = {}
+    for name, tensor in tensors.items():
+        tensor = _whole(tensor.detach())
+        if is_first():
+            found[name] = tensor.cpu()
+    return found
+
+
+def whole_model(model: BertForPreTraining) -> BertForPreTraining:
+    """The model, or if it is split another one that has all of its numbers, in the first process."""
+    if not is_split(model):
+        return model
+    tensors = whole(model.state_dict())
+    with torch.device("meta"):  # shapes only
+        together = BertForPreTraining(model.config)
+    if is_first():
+        together.load_state_dict(tensors, assign=True)
+    return together
+
+
+def part_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """Of a tensor that all processes have, this one's part, if it has only a part of `like`."""
+    if not (_is_part(like) and tensor.shape == like.shape):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor, like.device_mesh, like.placements)
+
+
+def _is_part(tensor: Tensor) -> bool:
+    return hasattr(tensor, "full_tensor")
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if _is_part(tensor) else tensor
 
 
 def seed_for_step(seed: int, step: int):

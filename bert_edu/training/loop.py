@@ -25,11 +25,11 @@ from .distributed import ShardedBatches, mean_over_processes
 from .metrics import accuracy_by_fate, evaluate_pretraining
 from .optim import SideBySide, adamw, google_warmup_decay, linear_warmup_decay, muon
 from .reproducibility import random_states, seed_everything, set_random_states
+from .started import RECIPE_FILE, keep_settings, refuse_another_run, settings_of
 
 SCHEDULES = {"triangle": linear_warmup_decay, "google": google_warmup_decay}
 OPTIMIZERS = {"adamw": adamw, "muon": muon}
 METRICS_FILE = "metrics.jsonl"
-RECIPE_FILE = "recipe.json"
 READ_EVERY = 20  # steps between two looks at a GPU's numbers
 
 
@@ -60,6 +60,7 @@ class Recipe:
             then faster on a GPU. Every batch gets the same shape for it, its rows packed with several inputs.
         checkpointing: keep only what enters each layer, and compute the rest again in the backward pass: less
             memory for a third more work.
+        shard_model: let each process hold only a part of the model, for one that does not fit one device.
     """
 
     max_steps: int | None = None
@@ -85,6 +86,7 @@ class Recipe:
     workers: int = 0
     compile: bool = False
     checkpointing: bool = False
+    shard_model: bool = False
 
     def __post_init__(self):
         if (self.max_steps is None) == (self.max_seconds is None):
@@ -93,6 +95,10 @@ class Recipe:
             raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {self.optimizer!r}")
+        if self.shard_model and self.optimizer == "muon":
+            raise ValueError(
+                "shard_model deals out the rows of a matrix, and muon needs them all: take optimizer adamw"
+            )
         if not 0 < self.mlm_probability < 1:
             raise ValueError(f"mlm_probability must lie between 0 and 1, not {self.mlm_probability!r}")
         for name in (
@@ -238,7 +244,8 @@ def pretrain(
         The last evaluation, or an empty dictionary.
 
     Raises:
-        ValueError: when the parts do not fit each other, or `out` holds a run that is not to be resumed.
+        ValueError: when the parts do not fit each other, or `out` holds a run that is not to be resumed, or
+            that was started with something else.
         TrainingError: when the loss is not finite; the last good checkpoint stays.
         MemoryError: when a step does not fit into memory; the message says what would.
         KeyboardInterrupt: on Ctrl-C, after the running step; the state and the model so far are saved.
@@ -260,6 +267,9 @@ def pretrain(
         if before["device"] == str(device):  # what was chosen then stays, or the run would end otherwise
             precision = before["precision"]
     seed_everything(recipe.seed)
+    if recipe.shard_model:
+        distributed.split(model, device)
+        valid = distributed.once(lambda: valid)  # each gives its part of the model, so all measure
     model.to(device).train()
     model.bert.encoder.checkpointing = recipe.checkpointing
     optimizer = OPTIMIZERS[recipe.optimizer](
@@ -268,16 +278,18 @@ def pretrain(
     scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
     run = Run(out, recipe, model, optimizer, scaler, report)
     make_board = tensorboard_writer() if tensorboard else None  # refused before anything is written
+    chosen = settings_of(recipe, model, tokenizer, store)
+    chosen |= {"device": str(device), "precision": precision}
     if resume:
+        distributed.once(lambda: refuse_another_run(out, chosen))
         run.resume()
     elif (out / METRICS_FILE).exists() or checkpoint.list_checkpoints(out):
         raise ValueError(f"{out} holds a run already: go on with it (--resume), or name another folder")
     if make_board is not None:
         run.board = make_board(log_dir=str(out / "tensorboard"), purge_step=run.step + 1)
     out.mkdir(parents=True, exist_ok=True)
-    chosen = asdict(recipe) | {"device": str(device), "precision": precision}
     if distributed.is_first():
-        (out / RECIPE_FILE).write_text(json.dumps(chosen, indent=2) + "\n")
+        keep_settings(out, chosen)
 
     stream = ShardedBatches(
         store,
@@ -311,7 +323,10 @@ def pretrain(
                 autocast = autocast_for(precision, device)
                 with (
                     attention_kernels(device, precision, longest),
-                    memory.advice(model, micro_batches, autocast),
+                    # Trying what fits is nothing for one process that has only a part of the model.
+                    contextlib.nullcontext()
+                    if distributed.is_split(model)
+                    else memory.advice(model, micro_batches, autocast),
                 ):
                     sums = train_step(
                         in_training,
@@ -335,8 +350,9 @@ def pretrain(
                 if progress is not None:
                     progress(run.step, run.seconds)
     model.eval()
+    trained = distributed.whole_model(model)
     if distributed.is_first():
-        model.save_pretrained(out)
+        trained.save_pretrained(out)
         tokenizer.save_pretrained(out)
     if interrupted:
         report(f"stopped after step {run.step}; --resume goes on from here")
@@ -428,8 +444,6 @@ class Run:
         self.read()
         self.write_lines()
         self.positions = distributed.farthest(self.positions)
-        if not distributed.is_first():
-            return
         state = {
             "seconds": self.seconds,
             "positions": [asdict(position) for position in self.positions],

@@ -83,7 +83,7 @@ SET_UP_TITLE = "# @title Set up: run this first"
 SET_UP_METADATA = {"cellView": "form", "tags": ["hide-cell"]}
 SET_UP_CELL = (
     SET_UP_TITLE
-    + """
+    + '''
 import importlib.util
 import sys
 
@@ -91,13 +91,14 @@ if "google.colab" in sys.modules and not importlib.util.find_spec("bert_edu"):  
     %pip install -q "bert-edu[viz] @ git+{address}@v{version}"
 try:
     import bert_edu.notebook
+
     bert_edu.notebook.ready()
 except (ImportError, OSError) as error:
-    sys.exit(f'''{{error}}
+    sys.exit(f"""{{error}}
 This kernel is Python {{sys.version.split()[0]}}, {{sys.executable}}.
 Choose one that has the book's package, or put it into this one (Python 3.11 or later): run
   %pip install "bert-edu[viz] @ git+{address}@v{version}"
-in a cell, and then this cell again.''')"""
+in a cell, and then this cell again.""")'''
 )
 
 
