@@ -29,13 +29,13 @@ CHAPTER_2 = (
                 "No. [UNK] comes only when, at some point, what is left begins with no known piece.",
             ),
             Option(
-                "Pieces that spell it, such as `snow` and `##light`",
+                "Pieces that spell it, such as snow and ##light",
                 "Yes, as long as each step of the search finds a piece; with all letters in the vocabulary "
                 "it does.",
                 right=True,
             ),
             Option(
-                "The known piece `snow`, then [UNK] for the rest",
+                "The known piece snow, then [UNK] for the rest",
                 "No. When any part fails, the whole word becomes one [UNK].",
             ),
         ),
@@ -317,7 +317,7 @@ CHAPTER_6 = (
         "You load published BERT weights into a layer that is pre-LN by mistake. What tells you?",
         (
             Option(
-                "`load_state_dict` with `strict=True`",
+                "load_state_dict with strict=True",
                 "No. Names and shapes are the same, so it is content.",
             ),
             Option(

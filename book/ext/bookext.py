@@ -43,7 +43,7 @@ def title_hidden_cells(app, doctree):
     for cell in doctree.findall(nodes.container):
         if "prompt_show" in cell and (code := next(cell.findall(nodes.literal_block), None)) is not None:
             if match := re.match(r"# @title (.+)", code.astext()):
-                title = re.sub("^Figure: ", "Code of the figure: ", match[1].strip())
+                title = re.sub("^Figure: ", "Code of the figure: ", match[1].replace("`", "").strip())
                 cell["prompt_show"] = cell["prompt_hide"] = title
 
 

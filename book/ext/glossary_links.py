@@ -16,11 +16,14 @@ PAGES = ("notebooks/", "book/scaling")  # those that get such links: how their n
 # Terms that get none: who has used PyTorch knows them, or they stand mostly in an everyday sense.
 WELL_KNOWN = ["batch", "epoch", "gradient", "learning rate", "loss", "seed", "shape", "softmax", "tensor"]
 EVERYDAY = ["context", "mini", "piece", "score", "span", "surprise", "value", "window"]
-# And where a page uses a term in another sense: arrow keys, control characters, in your head, heads or tails.
+# And where a page uses a term in another sense: arrow keys, control characters, heads or tails.
+# In arithmetic, precision is the number of digits.
 OTHER_SENSES = {
+    "notebooks/00_refresher": ["precision"],
     "notebooks/01_big_picture": ["key"],
     "notebooks/02_wordpiece": ["control"],
     "notebooks/04_attention": ["head"],
+    "notebooks/05_multi_head": ["precision"],
     "notebooks/09_pretraining_data": ["head"],
 }
 
