@@ -87,7 +87,7 @@ def join_lines(paragraph):
 
 def add_links(app, doctree, docname):
     """Make the links of one page."""
-    if app.builder.name != "html" or not docname.startswith(PAGES):
+    if app.builder.name != "html" or not docname.startswith(PAGES) or GLOSSARY not in app.env.found_docs:
         return
     entries = read_entries(app.env.get_doctree(GLOSSARY))
     place = app.builder.get_relative_uri(docname, GLOSSARY)
@@ -128,7 +128,7 @@ def add_definitions(app, pagename, templatename, context, doctree):
 
 def reread_with_the_glossary(app, docname, source):
     """A page with links is made anew when the glossary has changed."""
-    if docname.startswith(PAGES):
+    if docname.startswith(PAGES) and GLOSSARY in app.env.found_docs:
         app.env.note_dependency(app.env.doc2path(GLOSSARY))
 
 
