@@ -38,6 +38,7 @@ benchmarks/scaling_page.py` from measured figures.
 text, process 0 the documents 0, 2, 4 and so on, process 1 the documents 1, 3, 5 and so on. From each \
 model a gradient goes to a box between them, the mean of both gradients; from there the same mean goes \
 back to both, and both take the same step."
+:class: dark-light
 
 Two processes of one run. White: what each gives. Orange: what both get back, the same for both.
 ```

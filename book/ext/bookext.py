@@ -47,6 +47,18 @@ def title_hidden_cells(app, doctree):
                 cell["prompt_show"] = cell["prompt_hide"] = title
 
 
+VERBATIM = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)
+
+
+def keep_numbers_with_their_signs(app, doctree, docname):
+    """A line does not end between 60 and %."""
+    for text in list(doctree.findall(nodes.Text)):
+        if not isinstance(text.parent, VERBATIM):
+            joined = re.sub(r"(?<=\d) (?=%)", "\u00a0", text)
+            if joined != text:
+                text.parent.replace(text, nodes.Text(joined))
+
+
 def mend_accessibility(app, pagename, templatename, context, doctree):
     """Two faults of the pages as Sphinx and MyST-NB write them."""
     if "body" in context:
@@ -125,6 +137,7 @@ def setup(app):
     app.connect("config-inited", add_repository_links, priority=100)  # before MyST reads its configuration
     app.connect("source-read", open_sheets_in_colab)
     app.connect("doctree-read", title_hidden_cells)
+    app.connect("doctree-resolved", keep_numbers_with_their_signs)
     app.connect("html-page-context", mend_accessibility)
     app.connect("autodoc-skip-member", skip_bare_fields)
     app.connect("autodoc-process-signature", write_factories)

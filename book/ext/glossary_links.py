@@ -24,6 +24,7 @@ OTHER_SENSES = {
     "notebooks/02_wordpiece": ["control"],
     "notebooks/04_attention": ["head"],
     "notebooks/05_multi_head": ["precision"],
+    "notebooks/08_inspecting": ["activation"],
     "notebooks/09_pretraining_data": ["head"],
 }
 

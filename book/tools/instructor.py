@@ -147,8 +147,12 @@ def catches(rows: list[dict]) -> str:
 
 
 def cell(text: str) -> str:
-    """Text as it stands, in a table of Markdown."""
-    return re.sub(r"([|$*_<\[\\])", r"\\\1", " ".join(text.split()))
+    """Text as it stands, in a table of Markdown; within backticks only a bar would mean something."""
+    parts = re.split(r"(`[^`]*`)", " ".join(text.split()))
+    return "".join(
+        part.replace("|", r"\|") if part.startswith("`") else re.sub(r"([|$*_<\[\\])", r"\\\1", part)
+        for part in parts
+    )
 
 
 def mistakes() -> list[dict]:
