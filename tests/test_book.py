@@ -160,7 +160,7 @@ def test_hidden_cells_are_folded_under_their_titles(pages):
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         sources = ["".join(cell["source"]) for cell in cells if "hide" in str(cell["metadata"].get("tags"))]
-        titles = [re.match(r"# @title (?:Figure: )?(.+)", source)[1] for source in sources]
+        titles = [re.match(r"# @title (?:Figure: )?(.+)", source)[1].replace("`", "") for source in sources]
         toggles = pages[f"notebooks/{path.stem}.html"].select("details.hide .collapsed")
         shown = [toggle.get_text(strip=True).removeprefix("Code of the figure: ") for toggle in toggles]
         assert shown == titles, path.name
