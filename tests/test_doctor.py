@@ -13,8 +13,8 @@ from helpers import bert, succeed
 def test_a_good_environment():
     output = succeed("doctor").stdout
     assert "a cup of tea" in output and "nothing is wrong" in output and WRONG not in output
-    whats = ("Python", "packages", "notebooks", "processor", "GPU", "texts", "real model", "long runs")
-    for what in (*whats, "shipped model"):
+    looked_at = ("Python", "packages", "notebooks", "processor", "GPU", "texts", "real model", "long runs")
+    for what in (*looked_at, "shipped model"):
         assert f" {what} " in output
 
 
