@@ -25,10 +25,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("chapters", nargs="*", help="names without .ipynb; all, if none is given")
     named = parser.parse_args().chapters
-    seconds = {}
+    seconds, after = {}, None
     if named:
         stored = json.loads((ROOT / "results" / "chapter_times.json").read_text(encoding="utf-8"))
-        seconds = stored["figures"]["seconds"]
+        seconds, after = stored["figures"]["seconds"], stored["command"]
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         if named and path.stem not in named:
             continue
@@ -37,7 +37,7 @@ def main():
         notebooks.run(notebook, path)
         seconds[path.stem] = round(time.perf_counter() - start)
         print(path.stem, seconds[path.stem], flush=True)
-    write_result("chapter_times", {"seconds": seconds, "in_all": sum(seconds.values())})
+    write_result("chapter_times", {"seconds": seconds, "in_all": sum(seconds.values())}, after)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,17 @@ from pathlib import Path
 from bert_edu.bench.timing import alternate, machine, medians, versions  # noqa: F401 -- two for the others
 
 
-def write_result(name: str, figures: dict) -> Path:
-    """Writes results/NAME.json: the figures, and how and where and when they were obtained."""
+def write_result(name: str, figures: dict, after: str | None = None) -> Path:
+    """Writes results/NAME.json: the figures, and how and where and when they were obtained.
+
+    Args:
+        after: the command that measured what this one only adds to.
+    """
+    command = "python benchmarks/" + shlex.join(
+        [Path(sys.argv[0]).name] + [without_folder(a) for a in sys.argv[1:]]
+    )
     result = {
-        "command": "python benchmarks/"
-        + shlex.join([Path(sys.argv[0]).name] + [without_folder(a) for a in sys.argv[1:]]),
+        "command": command if after is None else f"{after}; {command}",
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
         "versions": versions(),
